@@ -1,0 +1,1 @@
+"""What every pass stands on: Program and Plan, Pass and Pipeline, the rewriter, the printer and the oracle."""

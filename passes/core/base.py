@@ -1,0 +1,125 @@
+"""What a pass is, and how one is found by name.
+
+A pass is a frozen dataclass whose fields are its options. It lives in one file, is registered by `@register`, and takes
+a Program to a new Program (or returns the same object for "no change")::
+
+    @register
+    @dataclass(frozen=True)
+    class DropDropout(RewritePass):
+        \"\"\"Remove dropout, which does nothing at inference.\"\"\"
+
+        operators: ClassVar[Operators] = (aten.dropout.default,)
+
+        def rewrite(self, node: Node, emit: Emitter) -> Replacement:
+            return node.args[0]
+
+Other packages add passes through the entry-point group ``penstock.passes``.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeVar
+
+from torch.fx import Node
+
+from penstock.passes.core.context import Context
+from penstock.passes.core.errors import InvalidProgramError
+from penstock.passes.core.program import Program
+from penstock.passes.core.rewriter import Emitter, Rewriter
+
+Exactness = Literal["exact", "lossy"]
+
+
+@dataclass(frozen=True)
+class Pass(ABC):
+    """A named rewrite of a Program. Subclasses are frozen dataclasses; their fields are the options.
+
+    Attributes:
+        exactness: ``exact`` passes keep every output equal up to rounding, and are checked for it; ``lossy`` passes
+            may change outputs, and report by how much.
+    """
+
+    exactness: ClassVar[Exactness] = "exact"
+
+    @classmethod
+    def name(cls) -> str:
+        """The pass's name in presets, on the command line and in files: ``DeadCode`` is ``dead-code``."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", cls.__name__).lower()
+
+    @classmethod
+    def summary(cls) -> str:
+        """The first line of the docstring."""
+        return (cls.__doc__ or "").strip().splitlines()[0] if cls.__doc__ else ""
+
+    @abstractmethod
+    def run(self, program: Program, context: Context) -> Program:
+        """Rewrite the Program. Return the same object when nothing changed; say why in ``context.decline``."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a rewrite left one node alone."""
+
+    reason: str
+
+
+Replacement = Node | Sequence[Node] | Refusal | None
+Operators = tuple[Any, ...]
+
+
+class RewritePass(Pass):
+    """A pass that looks at single operators and replaces some of them.
+
+    A subclass names the operators it looks at and says for each such node what stands in its place. The rest (copying
+    the graph, inferring shapes, keeping names and source lines, noticing that nothing changed) is done here.
+    """
+
+    operators: ClassVar[Operators] = ()
+
+    @abstractmethod
+    def rewrite(self, node: Node, emit: Emitter) -> Replacement:
+        """What replaces `node`: a node, a sequence of nodes for a tuple, a `Refusal`, or None to leave it."""
+
+    def run(self, program: Program, context: Context) -> Program:
+        """Apply `rewrite` to every node that calls one of `operators`, in order."""
+        changed = {}
+        for name, module in program.graphs.items():
+            if not any(module.graph.find_nodes(op="call_function", target=target) for target in self.operators):
+                continue
+            edit = Rewriter(module, self.name())
+            replaced = 0
+            for node in edit.nodes(*self.operators):
+                answer = self.rewrite(node, edit.at(node))
+                if isinstance(answer, Refusal):
+                    context.decline(self.name(), node, answer.reason)
+                elif answer is not None:
+                    edit.replace(node, answer)
+                    replaced += 1
+            if replaced:
+                changed[name] = edit.finish(name)
+        return program.with_graphs(**changed) if changed else program
+
+
+_REGISTRY: dict[str, type[Pass]] = {}
+PassType = TypeVar("PassType", bound=type[Pass])
+
+
+def register(pass_type: PassType) -> PassType:
+    """Class decorator: make a pass known by its name. Two passes of one name are an error."""
+    name = pass_type.name()
+    known = _REGISTRY.get(name)
+    if known is not None and (known.__module__, known.__qualname__) != (pass_type.__module__, pass_type.__qualname__):
+        raise InvalidProgramError(f"two passes are called '{name}': {known.__module__} and {pass_type.__module__}")
+    if not pass_type.summary():
+        raise InvalidProgramError(f"pass '{name}' ({pass_type.__module__}) has no docstring")
+    _REGISTRY[name] = pass_type
+    return pass_type
+
+
+def registered() -> dict[str, type[Pass]]:
+    """The passes registered so far, by name."""
+    return dict(sorted(_REGISTRY.items()))

@@ -1,0 +1,110 @@
+"""What a legal Program is. Checked after every pass; a breach is the pass's fault and is reported as such.
+
+Rules for a graph:
+  * every operator is an `OpOverload` that mutates nothing (ATen, ``penstock::`` or a user's own), or ``getitem``;
+  * shapes are static, and every node carries its fake value in ``meta["val"]``;
+  * weights are ``get_attr`` nodes that resolve to a tensor of the recorded shape and dtype;
+  * nodes stand in execution order under unique names, and the output is a flat tuple of nodes.
+Rules for the plan: it calls graphs that exist, with as many arguments and results as they have, on values that are
+bound; and it ends with all outputs of the signature bound, in shape and dtype.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+
+import torch
+from torch._ops import OpOverload
+from torch.fx import GraphModule, Node
+
+from penstock.passes.core.errors import InvalidProgramError
+from penstock.passes.core.program import Program, attribute, placeholders, result_nodes
+from penstock.passes.core.shapes import FAKE_MODE, value_of
+from penstock.passes.core.source import source_of
+
+
+def check(program: Program, made_by: str) -> None:
+    """Raise `InvalidProgramError` with every breach, naming who made the Program."""
+    breaches = [f"graph '{name}': {breach}" for name, graph in program.graphs.items() for breach in _graph(graph)]
+    breaches += _plan(program)
+    if breaches:
+        shown = "\n  ".join(breaches[:12])
+        more = f"\n  … {len(breaches) - 12} more" if len(breaches) > 12 else ""
+        raise InvalidProgramError(f"{made_by} made an illegal program:\n  {shown}{more}")
+
+
+def _graph(module: GraphModule) -> Iterator[str]:
+    seen: set[Node] = set()
+    names: set[str] = set()
+    for node in module.graph.nodes:
+        if node.name in names:
+            yield f"two nodes are called '{node.name}'"
+        names.add(node.name)
+        for used in node.all_input_nodes:
+            if used not in seen:
+                yield f"'{node.name}' uses '{used.name}' before it is made"
+        seen.add(node)
+        yield from _node(module, node)
+
+
+def _node(module: GraphModule, node: Node) -> Iterator[str]:
+    if node.op == "output":
+        results = node.args[0]
+        if not isinstance(results, tuple) or not all(isinstance(item, Node) for item in results):
+            yield "the output is not a flat tuple of nodes"
+        return
+    if "val" not in node.meta:
+        yield f"'{node.name}' ({node.target}) carries no fake value in meta['val']"
+        return
+    value = value_of(node)
+    for tensor in value if isinstance(value, (tuple, list)) else (value,):
+        if isinstance(tensor, torch.Tensor):
+            if not all(isinstance(extent, int) for extent in tensor.shape):
+                yield f"'{node.name}' has the dynamic shape {tuple(tensor.shape)}; shapes are static"
+            if getattr(tensor, "fake_mode", None) is not FAKE_MODE:
+                yield f"'{node.name}' carries a value outside the shared fake mode (use shapes.fake_like)"
+    if node.op == "get_attr":
+        try:
+            weight = attribute(module, str(node.target))
+        except (AttributeError, TypeError) as error:
+            yield f"weight '{node.target}' does not resolve: {error}"
+            return
+        if weight.shape != value.shape or weight.dtype != value.dtype:
+            yield f"weight '{node.target}' is {tuple(weight.shape)} {weight.dtype}, recorded as {tuple(value.shape)}"
+    elif node.op == "call_function":
+        if isinstance(node.target, OpOverload):
+            if node.target._schema.is_mutable:
+                yield f"'{node.name}' mutates: {node.target} ({source_of(node)})"
+        elif node.target is not operator.getitem:
+            yield f"'{node.name}' calls {node.target!r}, which is not an operator overload"
+    elif node.op != "placeholder":
+        yield f"'{node.name}' is a {node.op} node; only call_function, get_attr, placeholder and output are legal"
+
+
+def _plan(program: Program) -> Iterator[str]:
+    bound = {spec.name: (spec.shape, spec.dtype) for spec in program.signature.inputs}
+    for op in program.plan.ops():
+        graph = program.graphs.get(op.graph)
+        if graph is None:
+            yield f"the plan calls '{op.graph}', which is no graph of the program"
+            return
+        parameters, results = placeholders(graph), result_nodes(graph)
+        if len(parameters) != len(op.args) or len(results) != len(op.results):
+            yield (
+                f"the plan calls '{op.graph}' with {len(op.args)} argument(s) and {len(op.results)} result(s); "
+                f"it has {len(parameters)} and {len(results)}"
+            )
+            return
+        for parameter, name in zip(parameters, op.args, strict=True):
+            value = value_of(parameter)
+            if name not in bound:
+                yield f"the plan passes '{name}' to '{op.graph}' before it is bound"
+            elif bound[name] != (tuple(value.shape), value.dtype):
+                yield f"'{op.graph}' takes {tuple(value.shape)} {value.dtype} for '{name}', which is {bound[name]}"
+        for result, name in zip(results, op.results, strict=True):
+            value = value_of(result)
+            bound[name] = (tuple(value.shape), value.dtype)
+    for spec in program.signature.outputs:
+        if bound.get(spec.name) != (spec.shape, spec.dtype):
+            yield f"output '{spec.name}' is {bound.get(spec.name, 'not bound')}, expected {spec.shape} {spec.dtype}"

@@ -1,0 +1,1 @@
+"""penstock: get large generative models through the narrow memory of a phone."""
