@@ -15,7 +15,7 @@ from torch._ops import HigherOrderOperator, OpOverload
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, OutputKind, TensorArgument
 from torch.fx import Graph, Node
-from torch.utils._pytree import TreeSpec, tree_unflatten
+from torch.utils._pytree import TreeSpec, tree_leaves, tree_unflatten
 
 from penstock.passes.core import dialect
 from penstock.passes.core.errors import CaptureError, Unsupported, UnsupportedOperatorError
@@ -215,9 +215,14 @@ def _flat(node: TreeSpec, width: int) -> TreeSpec:
 
 
 def _refuse_dynamic_shapes(exported: ExportedProgram, name: str) -> None:
-    if exported.range_constraints:
-        symbols = ", ".join(map(str, exported.range_constraints))
-        raise CaptureError(f"{name} has dynamic shapes ({symbols}); export it without dynamic_shapes, once per size")
+    # Not `exported.range_constraints`: torch leaves unused symbols there when an example input is a view.
+    values = tree_leaves([node.meta.get("val") for node in exported.graph.nodes])
+    extents = [extent for value in values if isinstance(value, torch.Tensor) for extent in value.shape]
+    symbols = dict.fromkeys(str(extent) for extent in extents if not isinstance(extent, int))
+    if symbols:
+        raise CaptureError(
+            f"{name} has dynamic shapes ({', '.join(symbols)}); export it without dynamic_shapes, once per size"
+        )
 
 
 def _refuse_foreign_operators(graph: Graph, name: str) -> None:

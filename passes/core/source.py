@@ -14,11 +14,12 @@ _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<functio
 
 def source_of(node: Node) -> str:
     """``unet.py:214 in forward``: the innermost line of the user's model that made the node, or an empty string."""
-    return _last_frame(str(node.meta.get("stack_trace") or ""))
+    return last_frame(str(node.meta.get("stack_trace") or ""))
 
 
 @lru_cache(maxsize=65536)
-def _last_frame(trace: str) -> str:
+def last_frame(trace: str) -> str:
+    """``unet.py:214 in forward``: the innermost frame of a traceback that is not torch's own, or an empty string."""
     frames = [match for match in _FRAME.finditer(trace) if "/torch/" not in match["file"]]
     if not frames:
         return ""

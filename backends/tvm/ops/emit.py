@@ -1,0 +1,135 @@
+"""What a lowering emits with: a Relax block builder at one node, and helpers for shapes, dtypes and constants.
+
+dtypes are strings as TVM and torch both spell them (``float16``, ``int64``, ``bool``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.fx import Node
+from tvm import relax
+
+from penstock.passes.core.shapes import dtype_name, dtype_named, value_of
+
+Expr = relax.Expr
+Var = relax.Var
+Number = bool | int | float
+Value = Any
+"""A Relax expression or a Python number."""
+
+
+class Emit:
+    """A block builder, standing at the node being lowered.
+
+    Attributes:
+        builder: the Relax block builder; a dataflow block is open.
+        node: the node being lowered.
+        shape: the result's shape; of the first result for an operator that yields a tuple.
+        dtype: the result's dtype, likewise.
+        wide: the dtype in which to accumulate and to compute transcendental functions: float32 for a float16 result.
+    """
+
+    def __init__(self, builder: Any, node: Node) -> None:
+        self.builder = builder
+        self.node = node
+        value = value_of(node)
+        first = value if isinstance(value, torch.Tensor) else value[0]
+        self.shape: tuple[int, ...] = tuple(first.shape)
+        self.dtype = dtype_name(first.dtype)
+        self.wide = widened(self.dtype)
+
+    def __call__(self, expr: Expr) -> Var:
+        """Bind an expression to a variable, with its type inferred."""
+        return self.builder.emit(expr)
+
+    def te(self, function: Callable[..., Any], *args: Any, name: str) -> Var:
+        """Emit a tensor expression as one kernel.
+
+        Args:
+            function: takes the TE tensors of `args` and returns one TE tensor.
+            name: what to call the kernel.
+        """
+        return self.builder.emit_te(function, *args, primfunc_name_hint=name)
+
+    def kernel(self, function: Any, *args: Expr, name: str, shape: Sequence[int], dtype: str) -> Var:
+        """Emit a call of a TIR function that writes one new tensor, its last parameter."""
+        callee = self.builder.add_func(function, name)
+        return self(relax.call_tir(callee, list(args), relax.TensorType(tuple(shape), dtype)))
+
+    def cast(self, expr: Expr, dtype: str) -> Expr:
+        """The tensor in another dtype; itself when it has that dtype. A boolean says what is not zero."""
+        held = dtype_of(expr)
+        if held == dtype:
+            return expr
+        if dtype == "bool":
+            return self(relax.op.not_equal(expr, constant(0, held)))
+        return self(relax.op.astype(expr, dtype))
+
+    def operand(self, value: Value, dtype: str) -> Expr:
+        """A tensor or a number as an expression of that dtype."""
+        return self.cast(value, dtype) if is_expr(value) else constant(value, dtype)
+
+    def reshape(self, expr: Expr, shape: Sequence[int]) -> Expr:
+        """The tensor in another shape of as many elements; itself when it has that shape."""
+        return expr if shape_of(expr) == tuple(shape) else self(relax.op.reshape(expr, tuple(shape)))
+
+    def broadcast(self, expr: Expr, shape: Sequence[int]) -> Expr:
+        """The tensor repeated along new and 1-sized leading dimensions; itself when it has that shape."""
+        return expr if shape_of(expr) == tuple(shape) else self(relax.op.broadcast_to(expr, tuple(shape)))
+
+
+def is_expr(value: Any) -> bool:
+    """Whether a value is a tensor expression, not a number."""
+    return isinstance(value, Expr)
+
+
+def shape_of(expr: Expr) -> tuple[int, ...]:
+    """The static shape of a tensor expression."""
+    return tuple(int(extent) for extent in expr.ty.shape.values)
+
+
+def dtype_of(expr: Expr) -> str:
+    """The dtype of a tensor expression."""
+    return str(expr.ty.dtype)
+
+
+def constant(value: Number, dtype: str) -> Expr:
+    """A rank-0 constant; it becomes part of the kernels that use it."""
+    return relax.const(np.asarray(value).astype(dtype), dtype)
+
+
+def axis(dim: int, rank: int) -> int:
+    """A dimension counted from the front; a rank-0 tensor counts as one dimension, as in torch."""
+    return dim % max(rank, 1)
+
+
+def axes(dims: Sequence[int] | int | None, rank: int) -> list[int]:
+    """Dimensions counted from the front; all of them for None and for an empty list, as in torch's reductions."""
+    if dims is None or (isinstance(dims, Sequence) and not dims):
+        return list(range(rank))
+    return [axis(dim, rank) for dim in (dims if isinstance(dims, Sequence) else [dims])]
+
+
+def is_float(dtype: str) -> bool:
+    """Whether a dtype is a floating-point one."""
+    return dtype.startswith("float")
+
+
+def widened(dtype: str) -> str:
+    """The dtype that accumulates values of `dtype`: float32 for float16, else itself."""
+    return "float32" if dtype == "float16" else dtype
+
+
+def promoted(left: Value, right: Value) -> str:
+    """The dtype in which torch compares two operands."""
+    return dtype_name(torch.result_type(_probe(left), _probe(right)))
+
+
+def _probe(value: Value) -> Any:
+    if not is_expr(value):
+        return value
+    return torch.empty((1,) * min(len(shape_of(value)), 1), dtype=dtype_named(dtype_of(value)), device="meta")

@@ -1,0 +1,157 @@
+"""`penstock doctor`: what is installed, what is missing for what, and the command that mends it."""
+
+from __future__ import annotations
+
+import ctypes.util
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from penstock.cli.options import global_options
+from penstock.cli.output import Output
+from penstock.passes.core.errors import MissingToolError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PINNED = ("torch", "apache-tvm", "apache-tvm-ffi")
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that penstock may need.
+
+    Attributes:
+        name: what it is.
+        ok: whether it is there and fits.
+        found: what was found.
+        needed_for: what does not work without it.
+        required: whether nothing works without it (compiling for this computer is the measure).
+        mend: the command or setting that mends it.
+    """
+
+    name: str
+    ok: bool
+    found: str
+    needed_for: str
+    required: bool = False
+    mend: str = ""
+
+
+@click.command()
+@global_options
+@click.pass_obj
+def doctor(output: Output) -> None:
+    """Check this computer: what is there, what is missing for what, and how to mend it.
+
+    Exits with 6 if something is missing that compiling for this computer (--target llvm) needs.
+    """
+    checks = list(run_checks())
+
+    def draw(console: Console) -> None:
+        from penstock.cli.tables import table
+
+        rows = [("ok" if check.ok else "missing", check.name, check.found, check.needed_for) for check in checks]
+        console.print(table(["", "what", "found", "needed for"], rows))
+        for check in checks:
+            if not check.ok:
+                console.print(f"{check.name}: {check.mend}", markup=False, soft_wrap=True)
+
+    output.result({"checks": [asdict(check) for check in checks]}, draw)
+    missing = [check.name for check in checks if check.required and not check.ok]
+    if missing:
+        output.note(f"missing: {', '.join(missing)}")
+        sys.exit(MissingToolError.exit_code)
+
+
+def run_checks() -> Iterator[Check]:
+    """Look at everything, the required things first. Nothing is imported, started or changed."""
+    version = platform.python_version()
+    new_enough = sys.version_info >= (3, 11)
+    yield Check("Python", new_enough, version, "everything", True, "install Python 3.11 or newer")
+    for package in PINNED:
+        yield _package(package)
+    yield _compiler()
+    yield _native_library()
+    yield _opencl()
+    yield _ndk()
+    yield _xcode()
+    yield _memory()
+
+
+def _package(name: str) -> Check:
+    pinned = pinned_version(name)
+    try:
+        found = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        found = ""
+    ok = bool(found) and (not pinned or found.partition("+")[0] == pinned)
+    shown = found or "not installed"
+    if found and not ok:
+        shown += f", expected {pinned}"
+    use = "capture and passes" if name == "torch" else "compile"
+    return Check(name, ok, shown, use, True, f"{sys.executable} -m pip install '{name}=={pinned}'")
+
+
+def pinned_version(package: str) -> str:
+    """The version of a package that penstock's own metadata asks for, or '' for none."""
+    for requirement in importlib.metadata.requires("penstock") or []:
+        match = re.fullmatch(rf"{re.escape(package)}==([\w.]+)", requirement)
+        if match:
+            return match[1]
+    return ""
+
+
+def _compiler() -> Check:
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
+    found = next((path for path in map(shutil.which, names) if path), None)
+    mend = "xcode-select --install" if sys.platform == "darwin" else "apt-get install g++ (or set CXX)"
+    return Check("C++ compiler", found is not None, found or f"none of {', '.join(names)}", "compile", True, mend)
+
+
+def _opencl() -> Check:
+    library = ctypes.util.find_library("OpenCL")
+    drivers = sorted(path.stem for path in Path("/etc/OpenCL/vendors").glob("*.icd"))
+    found = f"{library or 'no loader'}, {', '.join(drivers) or 'no driver'}"
+    ok = library is not None and bool(drivers or sys.platform == "darwin")
+    return Check(
+        "OpenCL", ok, found, "run OpenCL artifacts here", mend="apt-get install ocl-icd-libopencl1 pocl-opencl-icd"
+    )
+
+
+def _ndk() -> Check:
+    names = ("TVM_NDK_CC", "ANDROID_NDK_HOME", "ANDROID_NDK_ROOT", "ANDROID_NDK")
+    name = next((name for name in names if os.environ.get(name)), None)
+    path = Path(os.environ[name]) if name else None
+    ok = path is not None and path.exists()
+    found = f"{name}={path}" + ("" if ok else ", which does not exist") if name else "no variable set"
+    return Check("Android NDK", ok, found, "link libraries for Android", mend=f"unpack an NDK and set {names[1]}")
+
+
+def _xcode() -> Check:
+    found = shutil.which("xcrun")
+    here = sys.platform == "darwin"
+    mend = "install Xcode, then xcode-select --switch" if here else "only macOS has it; elsewhere kernels ship as source"
+    return Check("Xcode", found is not None, found or "no xcrun", "precompiled Metal libraries", mend=mend)
+
+
+def _memory() -> Check:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    found = f"{memory.total / _GIB:.1f} GiB, {memory.available / _GIB:.1f} GiB free"
+    return Check("memory", memory.total >= 4 * _GIB, found, "compile large models", mend="use a computer with 4 GiB")
+
+
+def _native_library() -> Check:
+    raise NotImplementedError

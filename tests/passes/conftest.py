@@ -1,0 +1,94 @@
+"""What the tests of passes share: capture a module, run passes on it, check the result against eager."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from penstock.frontends.torch_export import capture_module
+from penstock.passes.core import dialect, reference
+from penstock.passes.core.base import Pass
+from penstock.passes.core.context import Context
+from penstock.passes.core.instruments import Verify
+from penstock.passes.core.pipeline import Pipeline
+from penstock.passes.core.printer import format_graph, op_name
+from penstock.passes.core.program import Program
+from penstock.passes.core.structure import leaves_of
+from penstock.passes.core.verify import compare
+
+TOLERANCE = {
+    torch.float32: 1e-5,
+    torch.float64: 1e-10,
+    torch.float16: 2e-3,
+    torch.bfloat16: 2e-2,
+    torch.complex64: 1e-5,
+}
+
+
+class _Function(torch.nn.Module):
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args: Any) -> Any:
+        return self.function(*args)
+
+
+@pytest.fixture
+def capture() -> Callable[..., Program]:
+    """`capture(module_or_function, args)`: the captured Program."""
+
+    def capture(model: Callable[..., Any], args: Sequence[Any]) -> Program:
+        module = model if isinstance(model, torch.nn.Module) else _Function(model)
+        return capture_module(module, args)
+
+    return capture
+
+
+@pytest.fixture
+def run_pass(capture: Callable[..., Program]) -> Callable[..., tuple[Program, Program]]:
+    """`run_pass(model, args, *passes, context=None)`: the Programs before and after, checked.
+
+    The model is a module, a plain function of tensors, or a Program (then `args` are its inputs). Every exact pass is
+    verified as it runs; at the end the outputs equal those of the Program before it, the dialect holds, and a second
+    run of the passes on the result changes nothing more.
+    """
+
+    def run_pass(
+        model: Callable[..., Any] | Program,
+        args: Sequence[Any],
+        *passes: Pass,
+        context: Context | None = None,
+        tolerance: float | None = None,
+        idempotent: bool = True,
+    ) -> tuple[Program, Program]:
+        before = model if isinstance(model, Program) else capture(model, args)
+        after = Pipeline(passes, (Verify(),)).run(before, context)
+        dialect.check(after, "the test's passes")
+        if all(current.exactness == "exact" for current in passes):
+            inputs = leaves_of(tuple(args))
+            expected, actual = reference.run(before, inputs), reference.run(after, inputs)
+            for spec, left, right in zip(after.signature.outputs, expected, actual, strict=True):
+                assert (spec.shape, spec.dtype) == (tuple(right.shape), right.dtype)
+                difference = compare(spec.name, left, right, tolerance or TOLERANCE.get(left.dtype, 0.0))
+                assert difference.ok, str(difference)
+        if idempotent:
+            assert Pipeline(passes).run(after) is after
+        return before, after
+
+    return run_pass
+
+
+@pytest.fixture
+def listing() -> Callable[[Program], str]:
+    """`listing(program)`: the graph ``main`` as text, for golden comparisons."""
+    return lambda program: format_graph(program.graphs["main"])
+
+
+@pytest.fixture
+def op_names() -> Callable[[Program], list[str]]:
+    """`op_names(program)`: the operators of the graph ``main`` in order, as the printer writes them."""
+    return lambda program: [op_name(node) for node in program.graphs["main"].graph.nodes if node.op == "call_function"]
