@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,8 +50,7 @@ def capture_onnx(source: Path | str | ModelProto, args: Sequence[Tensor] | None 
 def _with_onnx_names(program: Program, module: OnnxModule) -> Program:
     """Give a fresh capture the names and places of the ONNX graph."""
     graph = program.graphs["main"].graph
-    steps = {node: module.step_at(module_of(node)) for node in graph.find_nodes(op="call_function")}
-    steps.update({node: module.step_at(module_of(node)) for node in graph.nodes if node.op == "call_function"})
+    steps = {node: module.step_at(module_of(node)) for node in graph.nodes if node.op == "call_function"}
     remaining = Counter(step for step in steps.values() if step is not None)
     names = _Namespace()
     for node, value in zip(placeholders(program.graphs["main"]), module.inputs, strict=True):
@@ -82,10 +82,11 @@ def _with_border_names(program: Program, module: OnnxModule) -> Program:
 
 
 def _renamed(specs: Sequence[TensorSpec], names: Iterable[str]) -> tuple[TensorSpec, ...]:
-    taken: set[str] = set()
+    """The specs under other names, made legal and unique."""
+    taken: dict[str, None] = {}
     for name in names:
         legal = re.sub(r"\W", "_", name)
         while legal in taken:
             legal += "_"
-        taken.add(legal)
-    return ()
+        taken[legal] = None
+    return tuple(replace(spec, name=name) for spec, name in zip(specs, taken, strict=True))

@@ -76,10 +76,18 @@ def scatter(emit: Emit, x: Expr, dim: int, positions: Expr, values: Expr) -> Exp
     lines, count = as_lines(region_shape, dim), shape_of(positions)[dim]
     update_lines = (lines[0], count, lines[2])
     adds = emit.node.target == aten.scatter_add.default
-    function = one_thread_per_line(_line_scatter(lines, count, emit.dtype, emit.wide, dtype_of(positions), adds))
-    arguments = (emit.reshape(region, lines), emit.reshape(positions, update_lines), emit.reshape(values, update_lines))
-    written = emit.kernel(function, *arguments, name="scatter", shape=lines, dtype=emit.dtype)
-    written = emit.reshape(written, region_shape)
+    held = emit.wide if adds else emit.dtype
+    function = one_thread_per_line(_line_scatter(lines, count, held, dtype_of(positions), adds))
+    written = emit.kernel(
+        function,
+        emit.reshape(emit.cast(region, held), lines),
+        emit.reshape(positions, update_lines),
+        emit.reshape(emit.cast(values, held), update_lines),
+        name="scatter",
+        shape=lines,
+        dtype=held,
+    )
+    written = emit.reshape(emit.cast(written, emit.dtype), region_shape)
     if region_shape != shape_of(x):
         written = _replaced(emit, x, written, [0] * rank, [1] * rank)
     return emit.reshape(written, emit.shape)
@@ -100,9 +108,7 @@ def _corner(emit: Emit, x: Expr, shape: Sequence[int]) -> Expr:
     return emit(relax.op.strided_slice(x, dims, [0] * len(dims), list(shape), [1] * len(dims)))
 
 
-def _line_scatter(
-    lines: tuple[int, int, int], count: int, dtype: str, accumulator: str, position_dtype: str, adds: bool
-) -> Any:
+def _line_scatter(lines: tuple[int, int, int], count: int, dtype: str, position_dtype: str, adds: bool) -> Any:
     before, along, after = lines
 
     @T.prim_func(private=True, s_tir=True)

@@ -1,0 +1,187 @@
+"""From penstock's dialect to Relax: one function per graph, in one module.
+
+A graph's function takes the graph's arguments and then the weights it reads, sorted by name; it returns a tuple. All
+graphs take weights by the same names, so that each lives once on the device. The only constants in the module are
+numbers (rank 0), which become part of kernels.
+
+The table of operators is in `penstock.backends.tvm.ops`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import operator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import tvm
+from torch.fx import GraphModule, Node
+from torch.utils._pytree import tree_map_only
+from tvm import relax
+
+from penstock.backends.tvm.ops.emit import Emit, constant, dtype_of, is_expr, shape_of
+from penstock.backends.tvm.ops.registry import RefusalError, arguments, lowering_of, supported
+from penstock.passes.core.errors import InvalidProgramError, PenstockError, Unsupported, UnsupportedOperatorError
+from penstock.passes.core.program import Program, attribute, placeholders, result_nodes
+from penstock.passes.core.shapes import dtype_name, is_fake, value_of
+from penstock.passes.core.source import source_of
+
+_DTYPES = frozenset({"float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"})
+_WITHOUT_DOUBLE = frozenset({"opencl", "metal"})
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A Relax module and what to feed it.
+
+    Attributes:
+        module: one function per graph, under the graph's name.
+        weights: for each graph, the names of the weights that its function takes after the graph's arguments.
+    """
+
+    module: tvm.IRModule
+    weights: dict[str, tuple[str, ...]]
+
+
+def lower(program: Program) -> Lowered:
+    """Lower all graphs of a Program.
+
+    Call it inside ``with target:``: kernels that bring their own schedule look at the current target.
+
+    Raises:
+        UnsupportedOperatorError: with all operators of all graphs that have no lowering, or whose arguments or dtypes
+            it does not take.
+    """
+    builder = relax.BlockBuilder()
+    problems = _Problems()
+    weights = {name: _lower_graph(builder, name, graph, problems) for name, graph in program.graphs.items()}
+    problems.raise_any()
+    return Lowered(builder.finalize(), weights)
+
+
+def _lower_graph(builder: Any, name: str, graph: GraphModule, problems: _Problems) -> tuple[str, ...]:
+    """Add one graph's function to the module; returns the names of its weights in order."""
+    inputs = placeholders(graph)
+    values: dict[Node, Any] = {node: _variables(node) for node in inputs}
+    weights: dict[str, Any] = {}
+    for node in sorted(graph.graph.find_nodes(op="get_attr"), key=lambda node: str(node.target)):
+        number = _number(attribute(graph, str(node.target)))
+        values[node] = weights.setdefault(str(node.target), _variables(node)) if number is None else number
+    parameters = [*(values[node] for node in inputs), *weights.values()]
+    with builder.function(name, parameters, attrs={"num_input": len(inputs)}):
+        with builder.dataflow():
+            for node in graph.graph.nodes:
+                if node.op in ("placeholder", "get_attr"):
+                    problems.refused_dtype(node)
+                elif node.op == "call_function":
+                    values[node] = _lower_node(builder, node, values, problems)
+            result = builder.emit_output(tuple(values[node] for node in result_nodes(graph)))
+        function = builder.emit_func_output(result)
+    if function.name_hint != name:
+        raise InvalidProgramError(f"a kernel is already called '{name}'; give the graph '{name}' another name")
+    return tuple(weights)
+
+
+def _lower_node(builder: Any, node: Node, values: dict[Node, Any], problems: _Problems) -> Any:
+    """The expression for a node, or a sequence of them; for an unsupported one, variables that stand in for it."""
+    if node.target is operator.getitem:
+        return values[node.args[0]][node.args[1]]  # type: ignore[index]
+    lowering = lowering_of(node.target)
+    if lowering is None:
+        problems.add(node, str(node.target), _way_out(node))
+        return _variables(node)
+    if problems.refused_dtype(node):
+        return _variables(node)
+    try:
+        result = lowering(Emit(builder, node), *arguments(node, values.__getitem__))
+    except RefusalError as refusal:
+        problems.add(node, f"{node.target}: {refusal.reason}", refusal.advice)
+        return _variables(node)
+    except PenstockError:
+        raise
+    except Exception as error:
+        raise InvalidProgramError(
+            f"lowering '{node.name}' ({node.target}, {source_of(node)}) failed: {type(error).__name__}: {error}"
+        ) from error
+    _check_result(node, result)
+    return result
+
+
+def _check_result(node: Node, result: Any) -> None:
+    """A lowering must make exactly what torch inferred."""
+    expected = value_of(node)
+    pairs = [(expected, result)] if isinstance(expected, torch.Tensor) else list(zip(expected, result, strict=True))
+    for tensor, expr in pairs:
+        wanted = (tuple(tensor.shape), dtype_name(tensor.dtype))
+        found = (shape_of(expr), dtype_of(expr)) if is_expr(expr) else expr
+        if found != wanted:
+            raise InvalidProgramError(f"the lowering of '{node.name}' ({node.target}) made {found}, expected {wanted}")
+
+
+def _variables(node: Node) -> Any:
+    """A Relax variable for a node's value, or one for each tensor of a tuple."""
+    name = node.name
+
+    def variable(tensor: torch.Tensor) -> Any:
+        dtype = dtype_name(tensor.dtype)
+        return relax.Var(name, relax.TensorType(tuple(tensor.shape), dtype if dtype in _DTYPES else "float32"))
+
+    return tree_map_only(torch.Tensor, variable, value_of(node))
+
+
+def _number(weight: torch.Tensor) -> Any:
+    """A rank-0 weight as a constant, else None."""
+    if weight.dim() or is_fake(weight) or dtype_name(weight.dtype) not in _DTYPES:
+        return None
+    return constant(weight.item(), dtype_name(weight.dtype))
+
+
+class _Problems:
+    """Everything that stands against lowering a Program, gathered so that one error can tell it all."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[tuple[str, str], list[Node]] = {}
+
+    def add(self, node: Node, what: str, advice: str) -> None:
+        """Record a node that cannot be lowered."""
+        self._nodes.setdefault((what, advice), []).append(node)
+
+    def refused_dtype(self, node: Node) -> bool:
+        """Whether the node yields a dtype that the target does not have; recorded if so."""
+        value = value_of(node)
+        for tensor in (value,) if isinstance(value, torch.Tensor) else value:
+            dtype = dtype_name(tensor.dtype)
+            target = tvm.target.Target.current(allow_none=True)
+            if dtype not in _DTYPES:
+                advice = "split complex numbers into reals" if tensor.is_complex() else "cast to float16 or float32"
+                self.add(node, f"{node.target} in {dtype}", advice)
+                return True
+            if dtype == "float64" and target is not None and target.kind.name in _WITHOUT_DOUBLE:
+                advice = "phone GPUs have no double precision: cast to float32"
+                self.add(node, f"{node.target} in {dtype} on {target.kind.name}", advice)
+                return True
+        return False
+
+    def raise_any(self) -> None:
+        """Raise everything at once, if there is anything."""
+        if self._nodes:
+            raise UnsupportedOperatorError(
+                "the TVM back end",
+                [
+                    Unsupported(
+                        what,
+                        tuple(node.name for node in nodes),
+                        tuple(dict.fromkeys(filter(None, map(source_of, nodes)))),
+                        advice,
+                    )
+                    for (what, advice), nodes in sorted(self._nodes.items(), key=lambda item: item[0])
+                ],
+            )
+
+
+def _way_out(node: Node) -> str:
+    """The nearest operator that has a lowering, and how to add one."""
+    near = difflib.get_close_matches(str(node.target), map(str, supported()), n=1)
+    nearest = f"the nearest operator that has one is {near[0]}; " if near else ""
+    return f"{nearest}decompose it with torch, or write a lowering with @lowers (entry point penstock.lowerings)"
