@@ -20,6 +20,7 @@ from torch.fx import GraphModule, Node
 from torch.utils._pytree import tree_map_only
 from tvm import relax
 
+from penstock.backends.tvm.intrinsics import register_math_functions
 from penstock.backends.tvm.ops.emit import Emit, constant, dtype_of, is_expr, shape_of
 from penstock.backends.tvm.ops.registry import RefusalError, arguments, lowering_of, supported
 from penstock.passes.core.errors import InvalidProgramError, PenstockError, Unsupported, UnsupportedOperatorError
@@ -53,6 +54,7 @@ def lower(program: Program) -> Lowered:
         UnsupportedOperatorError: with all operators of all graphs that have no lowering, or whose arguments or dtypes
             it does not take.
     """
+    register_math_functions()
     builder = relax.BlockBuilder()
     problems = _Problems()
     weights = {name: _lower_graph(builder, name, graph, problems) for name, graph in program.graphs.items()}

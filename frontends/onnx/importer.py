@@ -1,7 +1,7 @@
 """From an ONNX graph to an `OnnxModule`: one walk that settles shapes and constants and collects what is unsupported.
 
 The walk runs every node on fake tensors, so all shapes are known as it goes. A node whose inputs are all known (and no
-learned weights) is computed at once, on real tensors: that takes in the shape arithmetic with which ONNX files are full.
+learned weights) is computed at once, on real tensors: that takes in the shape arithmetic of which ONNX files are full.
 Everything else becomes a step. A node that is not supported is noted, and what depends on it is passed over, so that
 one walk finds all of them.
 """
@@ -11,13 +11,15 @@ from __future__ import annotations
 import difflib
 from collections import ChainMap
 from collections.abc import Sequence
+from functools import partial
 
 import onnx
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
-from penstock.frontends.onnx import ops
+from penstock.frontends.onnx import ops, sequences
+from penstock.frontends.onnx.inline import is_supported
 from penstock.frontends.onnx.module import OnnxModule, Step, Value, described
 from penstock.frontends.onnx.origin import Origin, origin_of
 from penstock.frontends.onnx.read import OnnxFile
@@ -131,13 +133,20 @@ class _Import:
         self, node: onnx.NodeProto, values: Sequence[Value | None], scope: Scope, origin: Origin
     ) -> tuple[Value, ...]:
         """The values that a node makes; empty where it depends on something unsupported."""
-        if node.op_type == "If" and not node.domain:
-            return self._branch(node, values[0], scope)
-        operator = find_operator(node.domain, node.op_type, self.file.opsets.get(node.domain, 0))
-        if operator is None:
+        if not is_supported(node.domain, node.op_type, self.file.opsets.get(node.domain, 0)):
             raise UnsupportedFormError(_advice(node))
         if _REFUSED in values:
             return ()
+        if node.op_type == "If":
+            return self._branch(node, values[0], scope)
+        if node.op_type in sequences.OPERATORS:
+            return (sequences.sequence_result(node, values, partial(self._compute, origin=origin)),)
+        return self._compute(node, values, origin)
+
+    def _compute(self, node: onnx.NodeProto, values: Sequence[Value | None], origin: Origin) -> tuple[Value, ...]:
+        """Fold a node of the operator table, or make it a step."""
+        operator = find_operator(node.domain, node.op_type, self.file.opsets.get(node.domain, 0))
+        assert operator is not None
         step = operator.bind(node, values, origin)
         try:
             return self._fold(node, step) or self._emit(node, step)
@@ -162,7 +171,9 @@ class _Import:
         if node.op_type != "Constant" and any(tensor.numel() > LARGEST_FOLDED for tensor in tensors):
             return ()
         return tuple(
-            Value(name, fake_like(tensor), tensor, weight=tensor.is_floating_point() and tensor.numel() > LARGEST_FOLDED)
+            Value(
+                name, fake_like(tensor), tensor, weight=tensor.is_floating_point() and tensor.numel() > LARGEST_FOLDED
+            )
             for name, tensor in zip(node.output, tensors, strict=False)
         )
 
@@ -176,10 +187,7 @@ class _Import:
 
     def _branch(self, node: onnx.NodeProto, condition: Value | None, scope: Scope) -> tuple[Value, ...]:
         """Walk the branch that a known condition takes."""
-        assert condition is not None
-        if condition is _REFUSED:
-            return ()
-        if condition.known is None:
+        if condition is None or condition.known is None:
             raise UnsupportedFormError(_advice(node))
         wanted = "then_branch" if bool(condition.known.item()) else "else_branch"
         branch = next(attribute.g for attribute in node.attribute if attribute.name == wanted)
@@ -211,6 +219,6 @@ def _advice(node: onnx.NodeProto) -> str:
         return _ADVICE[node.op_type]
     if node.domain not in ("", "ai.onnx"):
         return f"operators of '{node.domain}' are not ONNX's own; export the model without the tool that put them in"
-    near = difflib.get_close_matches(node.op_type, supported_operators(), n=1)
+    near = difflib.get_close_matches(node.op_type, supported_operators(), n=1, cutoff=0.75)
     hint = f"the nearest supported operator is {near[0]}; " if near else ""
     return hint + "export with torch.onnx.export(dynamo=True, opset_version=20), which writes simpler operators"

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from penstock.frontends.onnx.origin import Origin
@@ -35,6 +34,13 @@ class Value:
     known: Tensor | None = None
     weight: bool = False
     trained: bool = False
+
+
+@dataclass(eq=False)
+class SequenceValue(Value):
+    """Several tensors under one name; only sequence operators take it."""
+
+    items: tuple[Value, ...] = ()
 
 
 class Step(nn.Module):

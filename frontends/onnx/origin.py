@@ -1,8 +1,8 @@
 """Where an ONNX node comes from: its name, and the module and source line that the exporter wrote into its metadata.
 
-`torch.onnx.export(dynamo=True)` leaves the module path, the classes and the Python stack of each operator in the node's
-metadata. The older exporter left the module path in the node's name (``/encoder/layers.0/conv/Conv``). A file of another
-tool has neither; there the place is the node's number in the file.
+`torch.onnx.export(dynamo=True)` leaves the module path, the classes and the Python stack of each operator in the
+node's metadata. The older exporter left the module path in the node's name (``/encoder/layers.0/conv/Conv``). A file of
+another tool has neither; there the place is the node's number in the file.
 """
 
 from __future__ import annotations

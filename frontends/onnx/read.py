@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto
 
+from penstock.frontends.onnx.registry import OLDEST_OPSET
 from penstock.passes.core.errors import UsageError
 
-OLDEST_OPSET = 13
 _VERSION_ADVICE = "convert it with onnx.version_converter.convert_version(model, 18) and check its numbers"
 
 
@@ -57,7 +57,9 @@ def read_onnx(source: Path | str | ModelProto) -> OnnxFile:
         raise UsageError(f"{file.name} is not a valid ONNX model: {_first_line(error)}") from error
     opset = file.opsets.get("", OLDEST_OPSET)
     if opset < OLDEST_OPSET:
-        raise UsageError(f"{file.name} is of opset {opset}, and opsets from {OLDEST_OPSET} on are read; {_VERSION_ADVICE}")
+        raise UsageError(
+            f"{file.name} is of opset {opset}, and opsets from {OLDEST_OPSET} on are read; {_VERSION_ADVICE}"
+        )
     if file.model.graph.sparse_initializer:
         raise UsageError(f"{file.name} holds sparse tensors; store them dense")
     return file

@@ -32,12 +32,16 @@ import numpy as np
 import onnx
 from torch import Tensor
 
-from penstock.frontends.onnx.module import Step, Value, described
+from penstock.frontends.onnx.module import SequenceValue, Step, Value, described
 from penstock.frontends.onnx.origin import Origin
 from penstock.frontends.onnx.tensors import array_of_tensor
 from penstock.passes.core.program import TensorSpec
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+OLDEST_OPSET = 13
+"""Files of older opsets are refused: too many operators had other inputs then."""
 
 
 class UnsupportedFormError(Exception):
@@ -46,7 +50,7 @@ class UnsupportedFormError(Exception):
 
 _SCALARS = (int, float, bool)
 _READERS: dict[Any, Callable[[Tensor], Any]] = {
-    int: lambda tensor: tensor.item(),
+    int: lambda tensor: int(tensor.item()),
     float: lambda tensor: tensor.item(),
     bool: lambda tensor: bool(tensor.item()),
     tuple[int, ...]: lambda tensor: tuple(tensor.reshape(-1).tolist()),
@@ -73,6 +77,8 @@ class Parameter:
             if not self.optional:
                 raise UnsupportedFormError(f"the input '{self.name}' is missing")
             return None
+        if isinstance(value, SequenceValue):
+            raise UnsupportedFormError(f"its input '{value.name}' is a sequence")
         if TensorSpec in self.forms:
             return TensorSpec(value.name, tuple(value.fake.shape), value.fake.dtype)
         if value.known is not None:
@@ -122,7 +128,7 @@ class Operator:
 _TABLE: dict[tuple[str, str], list[Operator]] = {}
 
 
-def onnx_op(*names: str, since: int = 13, domain: str = "") -> Callable[[Function], Function]:
+def onnx_op(*names: str, since: int = OLDEST_OPSET, domain: str = "") -> Callable[[Function], Function]:
     """Register a function for ONNX operators.
 
     Args:
@@ -149,7 +155,10 @@ def onnx_op(*names: str, since: int = 13, domain: str = "") -> Callable[[Functio
                 parameters.append(entry)
         row = Operator(function, since, tuple(parameters), variadic, frozenset(attributes))
         for name in names:
-            _TABLE.setdefault((domain, name), []).append(row)
+            rows = _TABLE.setdefault((domain, name), [])
+            if any(other.since == since for other in rows):
+                raise ValueError(f"two functions stand for {name} since opset {since}")
+            rows.append(row)
         return function
 
     return decorate

@@ -25,9 +25,14 @@ def arguments_of(node: Node) -> dict[str, Any]:
 
 
 def changed_arguments(node: Node, changes: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The args and kwargs of an operator node with some arguments, by schema name, replaced."""
+    """The args and kwargs of an operator node with some arguments, by schema name, replaced.
+
+    Keyword arguments that now equal their default are left out.
+    """
     assert isinstance(node.target, OpOverload)
-    names = [argument.name for argument in node.target._schema.arguments]
-    args = tuple(changes.get(name, value) for name, value in zip(names, node.args, strict=False))
-    rest = {name: value for name, value in changes.items() if name not in names[: len(args)]}
-    return args, {**node.kwargs, **rest}
+    schema = node.target._schema.arguments
+    args = tuple(changes.get(known.name, value) for known, value in zip(schema, node.args, strict=False))
+    kwargs = {known.name: changes.get(known.name, node.kwargs.get(known.name)) for known in schema[len(args) :]}
+    given = {*node.kwargs, *changes}
+    defaults = {known.name: known.default_value for known in schema}
+    return args, {name: value for name, value in kwargs.items() if name in given and value != defaults[name]}

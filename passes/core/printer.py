@@ -34,11 +34,15 @@ _SHORT = {
 def format_type(value: Any) -> str:
     """``f32[1, 16, 8, 8]``, or ``(f32[2], f32[2])`` for a tuple."""
     if isinstance(value, torch.Tensor):
-        name = dtype_name(value.dtype)
-        return f"{_SHORT.get(name, name)}[{', '.join(map(str, value.shape))}]"
+        return short_type(dtype_name(value.dtype), value.shape)
     if isinstance(value, (tuple, list)):
         return f"({', '.join(map(format_type, value))})"
     return "none" if value is None else type(value).__name__
+
+
+def short_type(dtype: str, shape: Sequence[int]) -> str:
+    """``f32[1, 16]`` for ``float32`` and its shape."""
+    return f"{_SHORT.get(dtype, dtype)}[{', '.join(map(str, shape))}]"
 
 
 def op_name(node: Node) -> str:
@@ -112,7 +116,7 @@ def format_program(program: Program, sources: bool = False) -> str:
 
 
 def _border(kind: str, specs: Sequence[Any]) -> str:
-    items = [f"{spec.name} {_SHORT.get(dtype_name(spec.dtype))}{list(spec.shape)}" for spec in specs]
+    items = [f"{spec.name} {short_type(dtype_name(spec.dtype), spec.shape)}" for spec in specs]
     return f"{kind} {', '.join(items)}"
 
 

@@ -13,13 +13,14 @@ A pass that replaces single operators needs even less: see `RewritePass` in `bas
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch._ops import OpOverload
 from torch.fx import Graph, GraphModule, Node
 
+from penstock.passes.core.arguments import changed_arguments
 from penstock.passes.core.errors import InvalidProgramError
 from penstock.passes.core.program import weights_of
 from penstock.passes.core.shapes import fake_like, infer
@@ -107,15 +108,20 @@ class Emitter:
             ) from error
         with self.rewriter.graph.inserting_before(self.anchor):
             node = self.rewriter.graph.call_function(target, args, kwargs)
-        node.name = _unique(self.rewriter.graph, name, node)
+        node.name = _unique(self.rewriter.graph, name)
         return self._dress(node, value)
+
+    def changed(self, node: Node, changes: Mapping[str, Any]) -> Node:
+        """The same call as an operator node's, with some arguments, by the names of its schema, replaced."""
+        args, kwargs = changed_arguments(node, changes)
+        return self(node.target, *args, **kwargs)  # type: ignore[arg-type]
 
     def constant(self, tensor: torch.Tensor, name: str | None = None) -> Node:
         """A node that reads a constant tensor, registered as a weight."""
         key = self.rewriter.add_weight(name or f"constant.{self.anchor.name}", tensor)
         with self.rewriter.graph.inserting_before(self.anchor):
             node = self.rewriter.graph.create_node("get_attr", key)
-        node.name = _unique(self.rewriter.graph, key.replace(".", "_"), node)
+        node.name = _unique(self.rewriter.graph, key.replace(".", "_"))
         return self._dress(node, fake_like(tensor))
 
     def _dress(self, node: Node, value: Any) -> Node:
@@ -162,5 +168,5 @@ def _short_name(target: Any) -> str:
     return target._schema.name.split("::")[-1].strip("_") if isinstance(target, OpOverload) else target.__name__
 
 
-def _unique(graph: Graph, name: str, node: Node) -> str:
-    return graph._graph_namespace.create_name(name, node)
+def _unique(graph: Graph, name: str) -> str:
+    return graph._graph_namespace.create_name(name, None)

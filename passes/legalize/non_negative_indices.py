@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch.fx import Node
 
-from penstock.passes.core.arguments import arguments_of, changed_arguments
+from penstock.passes.core.arguments import arguments_of
 from penstock.passes.core.base import Operators, Replacement, RewritePass, register
 from penstock.passes.core.rewriter import Emitter
 from penstock.passes.core.shapes import shape_of
@@ -68,8 +68,7 @@ class NonNegativeIndices(RewritePass):
         changes = {name: value for name, value in wanted.items() if value != _plain(now[name])}
         if not changes:
             return None
-        args, kwargs = changed_arguments(node, changes)
-        return emit(node.target, *args, **kwargs)
+        return emit.changed(node, changes)
 
 
 def _extent(tensor: Node, dimension: int) -> int:

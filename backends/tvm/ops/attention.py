@@ -9,7 +9,8 @@ import torch
 from tvm import relax
 
 from penstock.backends.tvm.attention import emit_attention
-from penstock.backends.tvm.ops.emit import Emit, Expr, constant, dtype_of, shape_of
+from penstock.backends.tvm.ops.binary import choose
+from penstock.backends.tvm.ops.emit import Emit, Expr, dtype_of, shape_of
 from penstock.backends.tvm.ops.registry import RefusalError, lowers
 
 aten = torch.ops.aten
@@ -60,7 +61,7 @@ def _additive(emit: Emit, mask: Expr) -> Expr:
     """A mask to add to the scores: 0 where a boolean mask holds, -inf elsewhere."""
     if dtype_of(mask) != "bool":
         return emit.cast(mask, emit.dtype)
-    return emit(relax.op.where(mask, constant(0, emit.dtype), constant(-math.inf, emit.dtype)))
+    return choose(emit, mask, 0.0, -math.inf, shape_of(mask))
 
 
 def _four_dims(emit: Emit, x: Expr, lead: Sequence[int], keep_ones: bool = False) -> Expr:

@@ -6,11 +6,11 @@ torch promotes both operands.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch._ops import OpOverload
-from tvm import relax
+from tvm import relax, tirx
 
 from penstock.backends.tvm.ops.emit import (
     Emit,
@@ -53,8 +53,8 @@ _PLAIN: dict[OpOverload, Operation] = {
 _COMPARISONS: dict[OpOverload, Operation] = {
     aten.eq.Tensor: relax.op.equal,
     aten.eq.Scalar: relax.op.equal,
-    aten.ne.Tensor: relax.op.not_equal,
-    aten.ne.Scalar: relax.op.not_equal,
+    aten.ne.Tensor: relax.op.equal,
+    aten.ne.Scalar: relax.op.equal,
     aten.lt.Tensor: relax.op.less,
     aten.lt.Scalar: relax.op.less,
     aten.le.Tensor: relax.op.less_equal,
@@ -88,9 +88,13 @@ def plain(emit: Emit, left: Value, right: Value) -> Expr:
 
 @lowers(*_COMPARISONS)
 def compare(emit: Emit, left: Value, right: Value) -> Expr:
-    """A comparison in the promoted dtype; booleans compare as small integers."""
-    dtype = promoted(left, right)
-    return apply(emit, _COMPARISONS[emit.node.target], left, right, "int8" if dtype == "bool" else dtype)
+    """A comparison in the promoted dtype; booleans compare as small integers.
+
+    "Not equal" is the negation of "equal": TVM's own is false for NaN on a CPU.
+    """
+    target, dtype = emit.node.target, promoted(left, right)
+    result = apply(emit, _COMPARISONS[target], left, right, "int8" if dtype == "bool" else dtype)
+    return emit(relax.op.logical_not(result)) if target in (aten.ne.Tensor, aten.ne.Scalar) else result
 
 
 @lowers(*_LOGICAL)
@@ -168,7 +172,7 @@ def power_of_number(emit: Emit, base: Expr, exponent: float) -> Expr:
     """A power with a known exponent: by multiplications and roots where they do, as GPUs' pow is slow and coarse."""
     base = emit.cast(base, emit.wide)
     if exponent == 0:
-        return emit(relax.op.full(emit.shape, constant(1, emit.dtype), emit.dtype))
+        return emit.full(1, emit.shape, emit.dtype)
     if not is_float(emit.dtype) and exponent < 0:
         raise RefusalError("a negative power of integers", "cast the tensor to float32 first")
     if not is_float(emit.dtype) or (exponent == int(exponent) and abs(exponent) <= 16):
@@ -205,9 +209,14 @@ def power(emit: Emit, base: Value, exponent: Value) -> Expr:
 
 @lowers(aten.where.self, aten.where.ScalarOther, aten.where.ScalarSelf)
 def where(emit: Emit, condition: Expr, left: Value, right: Value) -> Expr:
-    """Left where the condition holds, else right."""
-    condition = emit.cast(condition, "bool")
-    return emit(relax.op.where(condition, emit.operand(left, emit.dtype), emit.operand(right, emit.dtype)))
+    """Left where the condition holds, else right. Numbers become part of the kernel."""
+    return choose(emit, condition, left, right, emit.shape)
+
+
+def choose(emit: Emit, condition: Expr, left: Value, right: Value, shape: Sequence[int]) -> Expr:
+    """`where` with the result's dtype, in another shape than the result's."""
+    sides = [emit.cast(side, emit.dtype) if is_expr(side) else tirx.const(side, emit.dtype) for side in (left, right)]
+    return emit.elementwise(tirx.Select, emit.cast(condition, "bool"), *sides, shape=shape, name="where")
 
 
 @lowers(aten.masked_fill.Scalar, aten.masked_fill.Tensor)

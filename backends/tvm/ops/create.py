@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from tvm import relax, te, tirx
 
-from penstock.backends.tvm.ops.emit import Emit, Expr, Number, Var, constant, is_float
+from penstock.backends.tvm.ops.emit import Emit, Expr, Number, Var, is_float
 from penstock.backends.tvm.ops.registry import lowers
 
 aten = torch.ops.aten
@@ -16,13 +16,13 @@ aten = torch.ops.aten
 @lowers(aten.full.default, aten.full_like.default, aten.new_full.default)
 def full(emit: Emit, *arguments: Any) -> Expr:
     """One number everywhere; it is the last argument."""
-    return filled(emit, arguments[-1])
+    return emit.full(arguments[-1], emit.shape, emit.dtype)
 
 
 @lowers(aten.ones.default, aten.ones_like.default, aten.new_ones.default)
 def ones(emit: Emit, *_: Any) -> Expr:
     """One everywhere."""
-    return filled(emit, 1)
+    return emit.full(1, emit.shape, emit.dtype)
 
 
 @lowers(
@@ -36,19 +36,13 @@ def ones(emit: Emit, *_: Any) -> Expr:
 )
 def zeros(emit: Emit, *_: Any) -> Expr:
     """Zero everywhere. A tensor without defined contents is zero too, so that runs are the same."""
-    return filled(emit, 0)
+    return emit.full(0, emit.shape, emit.dtype)
 
 
 @lowers(aten.scalar_tensor.default)
 def scalar_tensor(emit: Emit, value: Number) -> Expr:
     """A rank-0 tensor."""
-    return filled(emit, value)
-
-
-def filled(emit: Emit, value: Number) -> Expr:
-    """The result's shape filled with one number; a constant when it has rank 0."""
-    number = constant(value, emit.dtype)
-    return emit(relax.op.full(emit.shape, number, emit.dtype)) if emit.shape else number
+    return emit.full(value, emit.shape, emit.dtype)
 
 
 @lowers(aten.arange.default)

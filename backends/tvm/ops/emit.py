@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.fx import Node
-from tvm import relax
+from tvm import relax, te, tirx
 
 from penstock.passes.core.shapes import dtype_name, dtype_named, value_of
 
@@ -66,12 +66,37 @@ class Emit:
         if held == dtype:
             return expr
         if dtype == "bool":
-            return self(relax.op.not_equal(expr, constant(0, held)))
+            return self(relax.op.logical_not(self(relax.op.equal(expr, constant(0, held)))))
         return self(relax.op.astype(expr, dtype))
 
     def operand(self, value: Value, dtype: str) -> Expr:
         """A tensor or a number as an expression of that dtype."""
         return self.cast(value, dtype) if is_expr(value) else constant(value, dtype)
+
+    def elementwise(self, function: Callable[..., Any], *operands: Value, shape: Sequence[int], name: str) -> Var:
+        """Emit one kernel that applies a function of TIR scalars to operands broadcast together.
+
+        Args:
+            operands: tensors, and numbers, which become part of the kernel. A number takes the form that `function`
+                gives it.
+            shape: the result's shape.
+        """
+        tensors = [operand for operand in operands if is_expr(operand)]
+
+        def compute(*sources: te.Tensor) -> te.Tensor:
+            def element(*i: Any) -> Any:
+                held = iter(sources)
+                return function(*(broadcast_read(next(held), i) if is_expr(each) else each for each in operands))
+
+            return te.compute(tuple(shape), element, name=name)
+
+        return self.te(compute, *tensors, name=name)
+
+    def full(self, value: Number, shape: Sequence[int], dtype: str) -> Expr:
+        """One number everywhere; a constant when the shape has rank 0."""
+        if not shape:
+            return constant(value, dtype)
+        return self.elementwise(lambda: tirx.const(value, dtype), shape=shape, name="full")
 
     def reshape(self, expr: Expr, shape: Sequence[int]) -> Expr:
         """The tensor in another shape of as many elements; itself when it has that shape."""
@@ -82,9 +107,15 @@ class Emit:
         return expr if shape_of(expr) == tuple(shape) else self(relax.op.broadcast_to(expr, tuple(shape)))
 
 
+def broadcast_read(tensor: te.Tensor, position: Sequence[Any]) -> Any:
+    """The element of a tensor at a position of a shape to which it broadcasts."""
+    trailing = position[len(position) - len(tensor.shape) :]
+    return tensor(*(0 if int(extent) == 1 else at for extent, at in zip(tensor.shape, trailing, strict=True)))
+
+
 def is_expr(value: Any) -> bool:
     """Whether a value is a tensor expression, not a number."""
-    return isinstance(value, Expr)
+    return isinstance(getattr(value, "ty", None), relax.TensorType)
 
 
 def shape_of(expr: Expr) -> tuple[int, ...]:

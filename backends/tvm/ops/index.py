@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from tvm import te, tirx
 
-from penstock.backends.tvm.ops.emit import Emit, Expr, Var, axis, dtype_of, shape_of
+from penstock.backends.tvm.ops.emit import Emit, Expr, Var, axis, broadcast_read, dtype_of, shape_of
 from penstock.backends.tvm.ops.registry import RefusalError, lowers
 
 aten = torch.ops.aten
@@ -113,12 +113,6 @@ def indexed_dims(positions: Sequence[Expr | None]) -> dict[int, Expr]:
                 "use torch.where(mask, a, b) or a multiplication by the mask",
             )
     return by_dim
-
-
-def broadcast_read(tensor: te.Tensor, common: Sequence[Any]) -> Any:
-    """The element of a tensor at a position of the shape to which it broadcasts."""
-    trailing = common[len(common) - len(tensor.shape) :]
-    return tensor(*(0 if int(extent) == 1 else at for extent, at in zip(tensor.shape, trailing, strict=True)))
 
 
 def _count(positions: Expr) -> int:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from tvm import te, tirx
 
@@ -169,8 +170,9 @@ def _scale(extent: int, result: int, factors: Sequence[float] | None, dim: int) 
 
 def _nearest_source(extent: int, result: int, scale: float, centre: float) -> Callable[[Any], Any]:
     """The input position for an output position: in integers where that is the same."""
-    exact = [min(math.floor((at + centre) * scale), extent - 1) for at in range(result)]
-    if exact == [at * extent // result for at in range(result)]:
+    # As torch computes it, in float32: one third of nine times three is not always one.
+    exact = np.floor((np.arange(result, dtype=np.float32) + np.float32(centre)) * np.float32(scale))
+    if np.minimum(exact, extent - 1).astype(int).tolist() == [at * extent // result for at in range(result)]:
         return lambda at: at if extent == result else tirx.floordiv(at * extent, result)
 
     def rounded(at: Any) -> Any:

@@ -14,8 +14,8 @@ import torch
 from tvm import relax, te, tirx
 from tvm.script import tirx as T  # noqa: N812
 
-from penstock.backends.tvm.ops.emit import Emit, Expr, Number, Value, Var, axis, constant, dtype_of, shape_of
-from penstock.backends.tvm.ops.index import broadcast_read, in_range, indexed_dims
+from penstock.backends.tvm.ops.emit import Emit, Expr, Number, Value, Var, axis, broadcast_read, dtype_of, shape_of
+from penstock.backends.tvm.ops.index import in_range, indexed_dims
 from penstock.backends.tvm.ops.registry import lowers
 from penstock.backends.tvm.ops.scan import as_lines, one_thread_per_line
 
@@ -96,8 +96,7 @@ def scatter(emit: Emit, x: Expr, dim: int, positions: Expr, values: Expr) -> Exp
 @lowers(aten.scatter.value)
 def scatter_value(emit: Emit, x: Expr, dim: int, positions: Expr, value: Number) -> Expr:
     """Along one dimension, write one number at each position."""
-    filled = emit(relax.op.full(shape_of(positions), constant(value, emit.dtype), emit.dtype))
-    return scatter(emit, x, dim, positions, filled)
+    return scatter(emit, x, dim, positions, emit.full(value, shape_of(positions), emit.dtype))
 
 
 def _corner(emit: Emit, x: Expr, shape: Sequence[int]) -> Expr:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch._ops import OpOverload
-from tvm import relax, te, tirx
+from tvm import relax, tirx
 
 from penstock.backends.tvm.ops.emit import Emit, Expr, Var, constant, dtype_of, is_float
 from penstock.backends.tvm.ops.registry import lowers
@@ -65,11 +65,7 @@ def wide(emit: Emit, x: Expr, function: Callable[[Expr], Expr]) -> Expr:
 
 def scalarwise(emit: Emit, x: Expr, function: Callable[[Any], Any], name: str) -> Expr:
     """Apply a function of one TIR scalar to each element, in float32 where the result is float16."""
-
-    def compute(tensor: te.Tensor) -> te.Tensor:
-        return te.compute(tensor.shape, lambda *i: function(tensor(*i)), name=name)
-
-    return emit.cast(emit.te(compute, emit.cast(x, emit.wide), name=name), emit.dtype)
+    return emit.cast(emit.elementwise(function, emit.cast(x, emit.wide), shape=emit.shape, name=name), emit.dtype)
 
 
 @lowers(*_EXACT)
@@ -143,7 +139,7 @@ def classify(emit: Emit, x: Expr) -> Var:
     """Which elements are NaN, infinite or finite; every integer is finite."""
     target = emit.node.target
     if not is_float(dtype_of(x)):
-        return emit(relax.op.full(emit.shape, constant(target == aten.isfinite.default, "bool"), "bool"))
+        return emit.full(target == aten.isfinite.default, emit.shape, "bool")
     functions = {
         aten.isnan.default: relax.op.isnan,
         aten.isinf.default: relax.op.isinf,

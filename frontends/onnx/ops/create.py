@@ -43,7 +43,7 @@ def constant_of_shape(shape: tuple[int, ...], *, value: np.ndarray | None = None
 
 
 @onnx_op("Range")
-def arange(start: np.ndarray, limit: np.ndarray, delta: np.ndarray, **unused: int) -> Tensor:
+def arange(start: np.ndarray, limit: np.ndarray, delta: np.ndarray) -> Tensor:
     """Numbers from `start` up to but without `limit`, in the dtype of `start`."""
     return torch.arange(start.item(), limit.item(), delta.item(), dtype=tensor_of_array(start).dtype)
 
@@ -68,13 +68,13 @@ def size(x: TensorSpec) -> Tensor:
 
 
 @onnx_op("Cast")
-def cast(x: Tensor, *, to: int, saturate: int = 1) -> Tensor:
-    """Another dtype; `saturate` matters to 8-bit floats alone."""
+def cast(x: Tensor, *, to: int, saturate: int = 1, round_mode: str = "up") -> Tensor:
+    """Another dtype; `saturate` and `round_mode` matter to 8-bit floats alone."""
     return x.to(_dtype(to))
 
 
 @onnx_op("CastLike", since=15)
-def cast_like(x: Tensor, target: TensorSpec, *, saturate: int = 1) -> Tensor:
+def cast_like(x: Tensor, target: TensorSpec, *, saturate: int = 1, round_mode: str = "up") -> Tensor:
     """The dtype of another tensor."""
     return x.to(target.dtype)
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from penstock.frontends.onnx.registry import UnsupportedFormError, onnx_op
+from penstock.frontends.onnx.registry import onnx_op
 
 _REDUCE = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
 
@@ -26,6 +26,9 @@ def slice_(
         chosen = range(x.shape[axis])[start:end:step]
         if len(chosen) == x.shape[axis] and step > 0:
             continue
+        if not chosen:
+            x = torch.narrow(x, axis, 0, 0)
+            continue
         low, high = (chosen[0], chosen[-1]) if step > 0 else (chosen[-1], chosen[0])
         x = torch.ops.aten.slice.Tensor(x, axis, low, high + 1, abs(step))
         if step < 0:
@@ -34,19 +37,24 @@ def slice_(
 
 
 @onnx_op("Gather")
-def gather(x: Tensor, index: Tensor | int, *, axis: int = 0) -> Tensor:
-    """Slices of `x` along an axis; the index may count from the end.
+def gather(x: Tensor, index: Tensor | np.ndarray, *, axis: int = 0) -> Tensor:
+    """Slices of `x` along an axis, the index may count from the end; rows of a table are an embedding.
 
-    Raises:
-        UnsupportedFormError: never; a lookup of rows in a table is an embedding, which takes no negative index.
+    An embedding takes no negative index. Where the index is known it is made positive; where it is not, the index of
+    a table is taken to be positive, as token ids are.
     """
     axis %= x.dim()
-    if isinstance(index, int):
-        return torch.select(x, axis, index % x.shape[axis])
+    if isinstance(index, np.ndarray):
+        index = np.where(index < 0, index + x.shape[axis], index)
+        if index.ndim == 0:
+            return torch.select(x, axis, int(index))
+        if index.ndim == 1 and index.size and (index == np.arange(index[0], index[0] + index.size)).all():
+            return torch.narrow(x, axis, int(index[0]), index.size)
+        index = torch.tensor(index.tolist(), dtype=torch.int64).reshape(index.shape)
     if axis == 0 and x.dim() == 2 and x.is_floating_point():
         return F.embedding(index, x)
-    everything: tuple[slice, ...] = (slice(None),) * axis
-    return x[(*everything, index)]
+    where: list[slice | Tensor] = [*[slice(None)] * axis, index]
+    return x[tuple(where)]
 
 
 @onnx_op("GatherElements")

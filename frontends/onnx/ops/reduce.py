@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from penstock.frontends.onnx.registry import UnsupportedFormError, onnx_op
+from penstock.frontends.onnx.registry import OLDEST_OPSET, UnsupportedFormError, onnx_op
 
 Reduction = Callable[[Tensor, tuple[int, ...], bool], Tensor]
 
@@ -40,12 +40,14 @@ _REDUCTIONS: dict[str, Reduction] = {
 }
 
 
-def _register(name: str, reduction: Reduction) -> None:
-    @onnx_op(name, since=13)
-    def reduce_by_attribute(x: Tensor, *, axes: tuple[int, ...] = (), keepdims: int = 1) -> Tensor:
-        return _reduce(reduction, x, axes, bool(keepdims))
+def _register(name: str, reduction: Reduction, axes_are_input: int) -> None:
+    if axes_are_input > OLDEST_OPSET:
 
-    @onnx_op(name, since=13 if name == "ReduceSum" else 18)
+        @onnx_op(name)
+        def reduce_by_attribute(x: Tensor, *, axes: tuple[int, ...] = (), keepdims: int = 1) -> Tensor:
+            return _reduce(reduction, x, axes, bool(keepdims))
+
+    @onnx_op(name, since=axes_are_input)
     def reduce_by_input(
         x: Tensor, axes: tuple[int, ...] | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
     ) -> Tensor:
@@ -60,7 +62,7 @@ def _reduce(reduction: Reduction, x: Tensor, axes: tuple[int, ...], keepdim: boo
 
 
 for _name, _reduction in _REDUCTIONS.items():
-    _register(_name, _reduction)
+    _register(_name, _reduction, OLDEST_OPSET if _name == "ReduceSum" else 18)
 
 
 def _search(
@@ -84,10 +86,10 @@ def arg_min(x: Tensor, *, axis: int = 0, keepdims: int = 1, select_last_index: i
 
 
 @onnx_op("TopK")
-def top_k(x: Tensor, k: int, *, axis: int = -1, largest: int = 1, sorted: int = 1) -> tuple[Tensor, Tensor]:  # noqa: A002
-    """The `k` largest or smallest elements along an axis, in order, and where they stand."""
-    values, indices = torch.topk(x, k, axis, bool(largest), bool(sorted))
-    return values, indices
+def top_k(x: Tensor, k: int, *, axis: int = -1, largest: int = 1, sorted: int = 1) -> tuple[Tensor, Tensor]:
+    """The `k` largest or smallest elements along an axis in order, of equals the first, and where they stand."""
+    values, indices = torch.sort(x, dim=axis, descending=bool(largest), stable=True)
+    return torch.narrow(values, axis, 0, k), torch.narrow(indices, axis, 0, k)
 
 
 @onnx_op("CumSum")

@@ -15,6 +15,8 @@ from penstock.frontends.onnx.registry import UnsupportedFormError, onnx_op
 def reshape(x: Tensor, shape: tuple[int, ...], *, allowzero: int = 0) -> Tensor:
     """A 0 in the shape copies the extent of the input, unless `allowzero`; a -1 is what remains."""
     sizes = [x.shape[dim] if size == 0 and not allowzero else size for dim, size in enumerate(shape)]
+    if -1 in sizes and x.numel():
+        sizes[sizes.index(-1)] = x.numel() // -math.prod(sizes)
     return torch.reshape(x, sizes)
 
 
@@ -49,7 +51,7 @@ def unsqueeze(x: Tensor, axes: tuple[int, ...]) -> Tensor:
 @onnx_op("Expand")
 def expand(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Broadcast against a shape; an extent of 1 in the shape keeps that of the input."""
-    return x.expand(torch.broadcast_shapes(tuple(x.shape), shape))
+    return x.expand(torch.broadcast_shapes(tuple(x.shape), shape))  # type: ignore[no-untyped-call]
 
 
 @onnx_op("Tile")
@@ -67,7 +69,7 @@ def concat(*tensors: Tensor, axis: int) -> Tensor:
 @onnx_op("Split")
 def split(x: Tensor, sizes: tuple[int, ...] | None = None, *, axis: int = 0, outputs: int) -> tuple[Tensor, ...]:
     """Split into parts of the given sizes, or into equal ones."""
-    return torch.split(x, sizes or -(-x.shape[axis] // outputs), axis)
+    return torch.split(x, list(sizes) if sizes else -(-x.shape[axis] // outputs), axis)
 
 
 @onnx_op("Split", since=18)

@@ -13,12 +13,13 @@ from penstock.cli.options import global_options
 @global_options
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the completion script of a shell.
+    """Print the script that lets a shell complete our commands, options, targets and passes.
 
-    \b
-    bash   eval "$(penstock completion bash)"              in ~/.bashrc
-    zsh    eval "$(penstock completion zsh)"               in ~/.zshrc
-    fish   penstock completion fish > ~/.config/fish/completions/penstock.fish
+    In ~/.bashrc: eval "$(penstock completion bash)"
+
+    In ~/.zshrc: eval "$(penstock completion zsh)"
+
+    For fish: penstock completion fish > ~/.config/fish/completions/penstock.fish
     """
     script = get_completion_class(shell)
     assert script is not None, "click knows all the shells of our choice"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import ctypes.util
 import importlib.metadata
 import os
@@ -119,6 +120,21 @@ def _compiler() -> Check:
     return Check("C++ compiler", found is not None, found or f"none of {', '.join(names)}", "compile", True, mend)
 
 
+def _native_library() -> Check:
+    """The C++ part; the wheel installs it beside the Python modules."""
+    files = importlib.metadata.files("penstock") or []
+    path = next((str(file.locate()) for file in files if file.stem == "libpenstock_runtime"), None)
+    ok, found = False, "not built"
+    if path is not None:
+        try:
+            version = ctypes.CDLL(path).penstock_runtime_version
+            version.restype = ctypes.c_char_p
+            ok, found = True, f"{version().decode()} in {path}"
+        except (OSError, AttributeError) as error:
+            found = f"{path} does not load: {error}"
+    return Check("native library", ok, found, "the C interface", mend=f"{sys.executable} -m pip install -e . --no-deps")
+
+
 def _opencl() -> Check:
     library = ctypes.util.find_library("OpenCL")
     drivers = sorted(path.stem for path in Path("/etc/OpenCL/vendors").glob("*.icd"))
@@ -141,7 +157,9 @@ def _ndk() -> Check:
 def _xcode() -> Check:
     found = shutil.which("xcrun")
     here = sys.platform == "darwin"
-    mend = "install Xcode, then xcode-select --switch" if here else "only macOS has it; elsewhere kernels ship as source"
+    mend = (
+        "install Xcode, then xcode-select --switch" if here else "only macOS has it; elsewhere kernels ship as source"
+    )
     return Check("Xcode", found is not None, found or "no xcrun", "precompiled Metal libraries", mend=mend)
 
 
@@ -151,7 +169,3 @@ def _memory() -> Check:
     memory = psutil.virtual_memory()
     found = f"{memory.total / _GIB:.1f} GiB, {memory.available / _GIB:.1f} GiB free"
     return Check("memory", memory.total >= 4 * _GIB, found, "compile large models", mend="use a computer with 4 GiB")
-
-
-def _native_library() -> Check:
-    raise NotImplementedError

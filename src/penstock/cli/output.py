@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SCHEMA_VERSION = 1
-PIPE_WIDTH = 200
-"""Columns for tables that do not go to a terminal: wide enough that nothing a script greps for is wrapped."""
+PIPE_WIDTH = 1000
+"""Columns for what does not go to a terminal: wide enough that nothing a script greps for is wrapped."""
 
 Draw = Callable[["Console"], None]
 Report = Callable[[str, int, int], None]

@@ -122,7 +122,7 @@ def new_pass(output: Output, name: str, directory: Path) -> None:
     def draw(console: Console) -> None:
         for path in files:
             console.print(f"wrote {path}", markup=False)
-        console.print(f"try    cd {directory} && python -m pytest test_{module}.py", markup=False)
+        console.print(f"try   python -m pytest {directory / f'test_{module}.py'}", markup=False)
 
     output.result({"files": [str(path) for path in files]}, draw)
 

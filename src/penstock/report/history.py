@@ -79,9 +79,7 @@ class History(Instrument):
 
 def same_graphs(left: Program, right: Program) -> bool:
     """Whether two Programs print alike because they share their graphs (their provenance may differ)."""
-    return (
-        dict(left.graphs) == dict(right.graphs) and left.plan == right.plan and left.signature == right.signature
-    )
+    return dict(left.graphs) == dict(right.graphs) and left.plan == right.plan and left.signature == right.signature
 
 
 def program_lines(program: Program) -> list[str]:

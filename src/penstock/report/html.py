@@ -59,12 +59,14 @@ class Branch:
 
 
 def module_tree(nodes: Sequence[NodeInfo]) -> Branch:
-    """Sort nodes into the tree of the modules that made them."""
+    """Sort nodes into the tree of the modules that made them, below their graph where there are several graphs."""
     root = Branch("the model", "")
+    several = len({node.graph for node in nodes}) > 1
     for position, node in enumerate(nodes):
         branch = root
         _add(branch, node)
-        for part in node.module.split(".") if node.module else []:
+        parts = node.module.split(".") if node.module else []
+        for part in [f"graph {node.graph}", *parts] if several else parts:
             path = f"{branch.path}.{part}" if branch.path else part
             branch = branch.children.setdefault(part, Branch(part, path))
             _add(branch, node)
@@ -92,18 +94,19 @@ def _join_chains(branch: Branch) -> None:
 
 def timeline(report: Report) -> dict[str, Any]:
     """What the memory plot needs; text that repeats from node to node is stored once."""
+    points = report.program.timeline
     nodes = report.program.nodes
     modules, module = _indexed([node.module for node in nodes])
     sources, source = _indexed([node.source for node in nodes])
     return {
-        "live": [node.live_bytes for node in nodes],
+        "live": [point.live_bytes for point in points],
+        "node": [point.node for point in points],
         "name": [node.name for node in nodes],
         "op": [node.op for node in nodes],
         "modules": modules,
         "module": module,
         "sources": sources,
         "source": source,
-        "peak": report.program.peak,
         "captured": list(report.captured_live_bytes) if report.passes else [],
         "left": None if report.memory_budget is None else report.memory_budget - report.program.totals.weight_bytes,
     }

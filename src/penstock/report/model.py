@@ -35,7 +35,7 @@ class Totals:
 
 @dataclass(frozen=True)
 class NodeInfo:
-    """One operator node, and the activations alive while it runs.
+    """One operator node and what one run of it costs.
 
     Attributes:
         call: the node as the printer writes it, ``conv2d(x, conv.weight, …)``.
@@ -52,10 +52,22 @@ class NodeInfo:
     type: str
     flops: int
     moved_bytes: int
-    live_bytes: int
     module: str
     source: str
     made_by: str
+
+
+@dataclass(frozen=True)
+class TimelinePoint:
+    """One operator as it runs.
+
+    Attributes:
+        node: index into `ProgramInfo.nodes`.
+        live_bytes: activations alive meanwhile.
+    """
+
+    node: int
+    live_bytes: int
 
 
 @dataclass(frozen=True)
@@ -87,18 +99,20 @@ class ProgramInfo:
     Attributes:
         inputs: ``x f32[1, 16, 8, 8]``, in order.
         outputs: the same for the results.
-        nodes: every operator node in execution order; a graph that runs many times stands here once.
-        peak: index into `nodes` of the node at which most activations are alive.
+        nodes: every operator node of every graph, in order; a graph that runs many times stands here once.
+        timeline: the activations alive at each operator, in execution order.
+        peak: index into `timeline` of the first point at which most is alive; None for a graph without operators.
         peak_tensors: what is alive then, largest first.
         by_operator: cost by operator, most FLOPs first.
-        by_module: cost by module, in order of first use.
+        by_module: cost by module, in order of first use; '' is the whole model.
     """
 
     totals: Totals
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     nodes: tuple[NodeInfo, ...]
-    peak: int
+    timeline: tuple[TimelinePoint, ...]
+    peak: int | None
     peak_tensors: tuple[TensorInfo, ...]
     by_operator: tuple[CostRow, ...]
     by_module: tuple[CostRow, ...]
@@ -124,7 +138,7 @@ class Report:
         memory_budget: bytes allowed for weights and activations, or None.
         attention: ``fused`` counts attention scores as never stored, ``materialized`` as stored in full.
         captured: the figures before the first pass.
-        captured_live_bytes: the memory timeline before the first pass, one value per operator node.
+        captured_live_bytes: the memory timeline before the first pass.
         program: the result.
         passes: what each pass did, in order.
         declined: what passes left alone, and why.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,27 +11,31 @@ from typing import Any
 import torch
 import tvm
 from torch.fx import Graph
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 from tvm import relax
+from tvm.relax.backend import gpu_generic
+from tvm.s_tir import dlight
 
-from penstock.backends.tvm.lower import Lowered, lower
+from penstock.backends.tvm.lower import lower
 from penstock.passes.core import verify
 from penstock.passes.core.program import Call, Phase, Plan, Program, Signature
 from penstock.passes.core.rewriter import make_module
 from penstock.passes.core.shapes import fake_like, infer
 
-GPU = tvm.target.Target(
-    {"kind": "opencl", "max_threads_per_block": 256, "max_shared_memory_per_block": 32768}, host="llvm"
-)
-METAL = tvm.target.Target(
-    {
-        "kind": "metal",
-        "max_threads_per_block": 256,
-        "max_shared_memory_per_block": 32768,
-        "thread_warp_size": 32,
-    },
-    host="llvm",
-)
+_LIMITS = {"max_threads_per_block": 256, "max_shared_memory_per_block": 32768, "thread_warp_size": 32}
+GPUS = ("opencl", "metal")
+_KNOWN_CALLS = {
+    "opencl": frozenset(
+        "acos acosh asin asinh atan atan2 atanh barrier ceil cos cosh erf exp exp2 fabs abs floor fmod get_group_id "
+        "get_local_id log log2 max min pow rint select sin sinh sqrt tan tanh trunc vload_half vstore_half as_uint".split()
+    ),
+    "metal": frozenset(
+        "acos acosh asin asinh atan atan2 atanh ceil cos cosh exp exp2 fabs abs floor fmod log log2 max min pow rint "
+        "select sin sinh sqrt tan tanh trunc threadgroup_barrier simdgroup_barrier mem_flags simd_shuffle_down "
+        "simd_shuffle as_type".split()
+    ),
+}
+"""What kernels may call: functions of OpenCL C 1.2 and of Metal. TVM's C spellings (`tanf`) are in neither."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,12 @@ class Case:
 def case(operator: Callable[..., Any], *args: Any, **kwargs: Any) -> Case:
     """A `Case`, written as the call is."""
     return Case(operator, args, kwargs)
+
+
+def halved(item: Case) -> Case:
+    """The same call on float16 tensors."""
+    args, kwargs = tree_map_only(torch.Tensor, lambda tensor: tensor.half(), (item.args, item.kwargs))
+    return Case(item.operator, args, kwargs)
 
 
 def numbered(cases: Sequence[Case]) -> dict[str, Case]:
@@ -92,8 +103,7 @@ def _graph(item: Case) -> torch.fx.GraphModule:
         return make_module({}, graph)
     parts = []
     for position, value in enumerate(node.meta["val"]):
-        part = graph.call_function(lambda t, i: t[i], (node, position))
-        part.target = __import__("operator").getitem
+        part = graph.call_function(operator.getitem, (node, position))
         part.meta["val"] = value
         parts.append(part)
     graph.output(tuple(parts))
@@ -110,12 +120,49 @@ class Built:
             module = lower(program_of(cases)).module
         self.machine = relax.VirtualMachine(relax.build(module, target), tvm.cpu())
 
+    def run(self, name: str, *inputs: torch.Tensor) -> list[torch.Tensor]:
+        """The results of a case, on its own inputs unless others are given."""
+        inputs = inputs or tuple(self.cases[name].inputs())
+        results = self.machine[name](*(tvm.runtime.tensor(tensor.contiguous().numpy()) for tensor in inputs))
+        return [torch.from_numpy(result.numpy().copy()) for result in results]
+
     def check(self, name: str, tolerance: float) -> None:
         """Run a case and compare with torch."""
-        item = self.cases[name]
-        actual = self.machine[name](*(tvm.runtime.tensor(tensor.contiguous().numpy()) for tensor in item.inputs()))
-        for position, (wanted, got) in enumerate(zip(item.expected(), actual, strict=True)):
-            found = torch.from_numpy(got.numpy().copy())
+        for position, (wanted, found) in enumerate(zip(self.cases[name].expected(), self.run(name), strict=True)):
             assert found.dtype == wanted.dtype
             difference = verify.compare(f"{name}[{position}]", wanted, found, tolerance)
             assert difference.ok, f"{difference}\nexpected {wanted}\nfound {found}"
+
+
+def check_gpu_source(cases: dict[str, Case], kind: str) -> None:
+    """Build cases for a GPU; every function that the kernels call must exist there."""
+    target = tvm.target.Target({"kind": kind, **_LIMITS}, host="llvm")
+    with target:
+        module = lower(program_of(cases)).module
+    executable = relax.build(module, target, relax_pipeline=_gpu_pipeline(target))
+    source = executable.mod.imports[0].imports[0].inspect_source("")
+    code = re.sub(r"//.*|#.*|\[\[.*?\]\]", "", source)
+    declared = set(re.findall(r"\b(\w+_kernel)\(", code))
+    called = set(re.findall(r"\b([a-z]\w*)\s*\(", code)) - declared
+    unknown = {name for name in called - _KNOWN_CALLS[kind] if not re.fullmatch(_LANGUAGE, name)}
+    assert not unknown, f"{kind} has no {sorted(unknown)}"
+
+
+def _gpu_pipeline(target: tvm.target.Target) -> tvm.transform.Pass:
+    """TVM's generic rules, without those that stop at an assertion (GEMV on [row] += f(x[row, k], mean[row]))."""
+    transforms = relax.transform
+    rules = [dlight.gpu.Reduction(), dlight.gpu.GeneralReduction(), dlight.gpu.Fallback()]
+    return tvm.transform.Sequential(
+        [
+            transforms.LegalizeOps(),
+            transforms.AnnotateTIROpPattern(),
+            transforms.FuseOps(),
+            transforms.FuseTIR(),
+            dlight.ApplyDefaultSchedule(*([dlight.gpu.Matmul()] if target.kind.name == "opencl" else []), *rules),
+            *gpu_generic.dataflow_lower_passes(target),
+            *gpu_generic.finalize_passes(target),
+        ]
+    )
+
+
+_LANGUAGE = r"if|for|while|return|sizeof|(convert_|v)?(bool|u?char|u?short|u?int|u?long|half|float)\d*|v[a-z]+\d*"

@@ -15,8 +15,8 @@ function show(position) {
 
 function drawTimeline() {
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const words = data.name.map((name, i) =>
-    [`<b>${name}</b> ${data.op[i]}`, data.modules[data.module[i]], data.sources[data.source[i]]]
+  const words = data.node.map((i) =>
+    [`<b>${data.name[i]}</b> ${data.op[i]}`, data.modules[data.module[i]], data.sources[data.source[i]]]
       .filter(Boolean).join("<br>"));
   const traces = [{
     name: "after the passes", x: data.live.map((_, i) => i), y: data.live.map((b) => b / MIB), text: words,
@@ -52,7 +52,7 @@ function drawTimeline() {
 drawTimeline();
 plot.on("plotly_click", (event) => {
   const point = event.points.find((p) => p.data.text);
-  if (point) show(point.pointIndex);
+  if (point) show(data.node[point.pointIndex]);
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawTimeline);
 addEventListener("beforeprint", () => Plotly.Plots.resize(plot));

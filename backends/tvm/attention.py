@@ -1,0 +1,187 @@
+"""Attention that never holds the score matrix: softmax by a running maximum and a running sum.
+
+For each query the kernel walks over the keys in small blocks and keeps three things: the largest score so far, the sum
+of exponentials relative to it, and the weighted sum of values relative to it. A new largest score rescales the other
+two. Memory is one row of the result per thread, whatever the number of keys.
+
+Source: Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018, algorithm 3; Dao et al.,
+"FlashAttention", 2022, section 3.1, without its blocking of queries.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tvm
+from tvm import relax, s_tir
+from tvm.script import tirx as T  # noqa: N812
+
+from penstock.backends.tvm.ops.emit import Expr, dtype_of, shape_of
+
+_THREADS = 64
+_KEYS = 16
+"""Keys per block, at most: one rescaling serves them all."""
+_LANES = 16
+"""Partial sums of a dot product on a CPU, at most: they add up side by side, in one vector register."""
+
+
+def emit_attention(
+    builder: Any, query: Expr, key: Expr, value: Expr, mask: Expr | None, *, scale: float, causal: bool
+) -> Expr:
+    """softmax(query · keyᵀ · scale + mask) · value, accumulated in float32.
+
+    A query whose every key is masked with -inf yields zeros, as in PyTorch. Call it inside ``with target:``.
+
+    Args:
+        builder: the Relax block builder that takes the kernel.
+        query: [batch, heads, queries, width], float16 or float32.
+        key: [batch, heads, keys, width].
+        value: [batch, heads, keys, value width].
+        mask: added to the scores; broadcasts to [batch, heads, queries, keys]. None for none.
+        scale: multiplies the scores before the mask.
+        causal: query i sees keys 0 … i only.
+
+    Returns:
+        [batch, heads, queries, value width] in the dtype of `query`.
+    """
+    batch, heads, queries, width = shape_of(query)
+    keys, value_width = shape_of(value)[2:]
+    lanes = 1 if _on_gpu() else _largest_divisor(width, _LANES)
+    dtype = dtype_of(query)
+    mask_shape = None if mask is None else shape_of(mask)
+    mask_dtype = None if mask is None else dtype_of(mask)
+    kernel = _kernel(
+        (batch, heads, queries, width),
+        (keys, value_width),
+        dtype,
+        (mask_shape, mask_dtype or dtype),
+        lanes,
+        float(scale),
+        causal,
+    )
+    callee = builder.add_func(_schedule(kernel), "attention")
+    operands = [query, key, value] if mask is None else [query, key, value, mask]
+    return relax.call_tir(callee, operands, relax.TensorType((batch, heads, queries, value_width), dtype))
+
+
+def _schedule(kernel: Any) -> Any:
+    """A thread (on a CPU, a task) per query."""
+    schedule = s_tir.Schedule(kernel)
+    rows = schedule.fuse(*schedule.get_loops(schedule.get_sblock("query")))
+    if _on_gpu():
+        block, thread = schedule.split(rows, [None, _THREADS])
+        schedule.bind(block, "blockIdx.x")
+        schedule.bind(thread, "threadIdx.x")
+    else:
+        schedule.parallel(rows)
+    return schedule.mod["main"].with_attr("tirx.is_scheduled", True)
+
+
+def _on_gpu() -> bool:
+    target = tvm.target.Target.current(allow_none=True)
+    return target is not None and "gpu" in target.keys
+
+
+def _largest_divisor(extent: int, limit: int) -> int:
+    return next(size for size in range(min(extent, limit), 0, -1) if extent % size == 0)
+
+
+def _kernel(
+    query_shape: tuple[int, int, int, int],
+    value_shape: tuple[int, int],
+    dtype: str,
+    mask: tuple[tuple[int, ...] | None, str],
+    lanes: int,
+    scale: float,
+    causal: bool,
+) -> Any:
+    batch, heads, queries, width = query_shape
+    keys, value_width = value_shape
+    mask_shape, mask_dtype = mask
+    block = _largest_divisor(keys, _KEYS)
+    has_mask = mask_shape is not None
+    # A broadcast dimension of the mask is read at 0: the stride is 0 there and 1 elsewhere.
+    extents = mask_shape or (1, 1, 1, 1)
+    step = [0 if extent == 1 else 1 for extent in extents]
+
+    @T.macro
+    def attend(q, k, v, m, o):  # type: ignore[no-untyped-def]
+        for i0, i1, i2 in T.grid(batch, heads, queries):
+            with T.sblock("query"):
+                b, h, i = T.axis.remap("SSS", [i0, i1, i2])
+                T.reads(q[b, h, i, 0:width], k[b, h, 0:keys, 0:width], v[b, h, 0:keys, 0:value_width])
+                T.writes(o[b, h, i, 0:value_width])
+                row = T.alloc_buffer((width,), "float32", scope="local")
+                partial = T.alloc_buffer((lanes,), "float32", scope="local")
+                score = T.alloc_buffer((block,), "float32", scope="local")
+                weighted = T.alloc_buffer((value_width,), "float32", scope="local")
+                largest = T.alloc_buffer((1,), "float32", scope="local")
+                base = T.alloc_buffer((1,), "float32", scope="local")
+                rescale = T.alloc_buffer((1,), "float32", scope="local")
+                total = T.alloc_buffer((1,), "float32", scope="local")
+                for d in range(width):
+                    row[d] = T.cast(q[b, h, i, d], "float32") * T.float32(scale)
+                for d in range(value_width):
+                    weighted[d] = T.float32(0)
+                largest[0] = T.float32("-inf")
+                total[0] = T.float32(0)
+                for first in range(keys // block):
+                    base[0] = largest[0]
+                    for j in range(block):
+                        for lane in T.vectorized(lanes):
+                            partial[lane] = T.float32(0)
+                        for d in range(width // lanes):
+                            for lane in T.vectorized(lanes):
+                                partial[lane] = partial[lane] + row[d * lanes + lane] * T.cast(
+                                    k[b, h, first * block + j, d * lanes + lane], "float32"
+                                )
+                        score[j] = T.float32(0)
+                        for lane in range(lanes):
+                            score[j] = score[j] + partial[lane]
+                        if has_mask:
+                            score[j] = score[j] + T.cast(
+                                m[b * step[0], h * step[1], i * step[2], (first * block + j) * step[3]], "float32"
+                            )
+                        if causal:
+                            score[j] = T.if_then_else(first * block + j <= i, score[j], T.float32("-inf"))
+                        largest[0] = T.max(largest[0], score[j])
+                    # While every score is -inf there is nothing to be relative to; 0 keeps -inf - (-inf) away.
+                    rescale[0] = T.if_then_else(
+                        base[0] == T.float32("-inf"), T.float32(0), T.exp(base[0] - largest[0])
+                    )
+                    base[0] = T.if_then_else(largest[0] == T.float32("-inf"), T.float32(0), largest[0])
+                    total[0] = total[0] * rescale[0]
+                    for d in range(value_width):
+                        weighted[d] = weighted[d] * rescale[0]
+                    for j in range(block):
+                        score[j] = T.exp(score[j] - base[0])
+                        total[0] = total[0] + score[j]
+                        for d in range(value_width):
+                            weighted[d] = weighted[d] + score[j] * T.cast(v[b, h, first * block + j, d], "float32")
+                for d in range(value_width):
+                    o[b, h, i, d] = T.cast(
+                        T.if_then_else(total[0] == T.float32(0), T.float32(0), weighted[d] / total[0]), dtype
+                    )
+
+    if has_mask:
+
+        @T.prim_func(private=True, s_tir=True)
+        def masked(query: T.handle, key: T.handle, value: T.handle, mask: T.handle, result: T.handle):  # type: ignore[no-untyped-def]
+            q = T.match_buffer(query, (batch, heads, queries, width), dtype)
+            k = T.match_buffer(key, (batch, heads, keys, width), dtype)
+            v = T.match_buffer(value, (batch, heads, keys, value_width), dtype)
+            m = T.match_buffer(mask, (extents[0], extents[1], extents[2], extents[3]), mask_dtype)
+            o = T.match_buffer(result, (batch, heads, queries, value_width), dtype)
+            attend(q, k, v, m, o)
+
+        return masked
+
+    @T.prim_func(private=True, s_tir=True)
+    def unmasked(query: T.handle, key: T.handle, value: T.handle, result: T.handle):  # type: ignore[no-untyped-def]
+        q = T.match_buffer(query, (batch, heads, queries, width), dtype)
+        k = T.match_buffer(key, (batch, heads, keys, width), dtype)
+        v = T.match_buffer(value, (batch, heads, keys, value_width), dtype)
+        o = T.match_buffer(result, (batch, heads, queries, value_width), dtype)
+        attend(q, k, v, q, o)
+
+    return unmasked

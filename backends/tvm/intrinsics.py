@@ -1,0 +1,31 @@
+"""Math functions as OpenCL C and Metal spell them.
+
+For functions without a rule of their own TVM appends an ``f``, as C does (``tanf``). OpenCL C and Metal overload the
+plain name for all precisions, so such a kernel would be refused on the device, where nobody sees it coming.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from tvm import tirx
+
+_PLAIN = ("acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "tan")
+_ABOVE_TVM = 99
+
+
+@cache
+def register_math_functions() -> None:
+    """Tell TVM's code generators the names; once per process."""
+    for kind in ("opencl", "metal"):
+        for name in _PLAIN:
+            _register(name, kind, name)
+    _register("nearbyint", "metal", "rint")  # Metal has only the latter; both take halves to even
+
+
+def _register(name: str, kind: str, spelling: str) -> None:
+    def lower(call: Any) -> Any:
+        return tirx.call_pure_extern(call.ty, spelling, *call.args)
+
+    tirx.register_intrin_lowering(f"tirx.{name}", target=kind, f=lower, level=_ABOVE_TVM)

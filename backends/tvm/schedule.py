@@ -1,0 +1,116 @@
+"""Which schedule a kernel gets: the rules in order, the first that takes a kernel wins.
+
+Kernels that bring their own schedule (attention, scans) are marked and left alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tvm
+from tvm import s_tir
+from tvm.s_tir import dlight
+
+_GRID_LIMIT = 65535
+
+
+class _Guarded(dlight.base.ScheduleRule):  # type: ignore[misc]
+    """A rule that passes on what it cannot take.
+
+    TVM's rules assert what they expect of a kernel; one that was not written for the kernel at hand must not end the
+    compilation, since the last rule takes everything.
+    """
+
+    def __init__(self, rule: Any) -> None:
+        super().__init__()
+        self.rule = rule
+
+    def apply(self, func: Any, target: Any, tunable: bool) -> Any:
+        try:
+            schedule = self.rule.apply(func, target, tunable)
+        except Exception:
+            return None
+        return schedule if schedule is not None and _fits(schedule, target) else None
+
+
+class _Matmul(dlight.gpu.Matmul):  # type: ignore[misc]
+    """Tiles matmuls and convolutions. On Metal too with the plain tiles: TVM's rule for Metal's matrix units keeps
+    half-precision sums, and takes no kernel that accumulates in float32."""
+
+    def apply(self, func: Any, target: Any, tunable: bool) -> Any:
+        if target.kind.name == "metal":
+            limits = {key: int(target.attrs[key]) for key in ("max_threads_per_block", "max_shared_memory_per_block")}
+            target = tvm.target.Target({"kind": "vulkan", **limits}, host=target.host)
+        return super().apply(func, target, tunable)
+
+
+class _ReductionsOfLines(dlight.gpu.GeneralReduction):  # type: ignore[misc]
+    """A work-group per result, for sums over long lines. Convolutions are left to a thread per result: their sums are
+    short and their results many."""
+
+    def apply(self, func: Any, target: Any, tunable: bool) -> Any:
+        infos = dlight.base.normalize_prim_func(s_tir.Schedule(func))
+        for info in infos or ():
+            spatial = sum(1 for axis in info.iters if axis.kind == "S")
+            reduced = sum(1 for axis in info.iters if axis.kind == "R")
+            if spatial and reduced > 1:
+                return None
+        return super().apply(func, target, tunable)
+
+
+class _Parallel(dlight.base.ScheduleRule):  # type: ignore[misc]
+    """For a CPU: share the outer loops of every block among the cores; vectorise elementwise blocks."""
+
+    _LANES = 16
+
+    def apply(self, func: Any, target: Any, tunable: bool) -> Any:
+        if target.kind.name != "llvm":
+            return None
+        schedule = s_tir.Schedule(func)
+        for block in schedule.get_child_blocks(schedule.get_sblock("root")):
+            self._block(schedule, block)
+        return schedule
+
+    def _block(self, schedule: Any, block: Any) -> None:
+        kinds = [str(axis.iter_type) for axis in schedule.get(block).iter_vars]
+        loops = schedule.get_loops(block)
+        if len(kinds) != len(loops):
+            return
+        spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == "0"]
+        leading = spatial if loops[: len(spatial)] == spatial else []
+        if not leading:
+            return
+        fused = schedule.fuse(*leading) if len(leading) > 1 else leading[0]
+        extent = int(schedule.get(fused).extent)
+        if len(spatial) == len(loops) and extent % self._LANES == 0 and extent > self._LANES:
+            fused, lanes = schedule.split(fused, [None, self._LANES])
+            schedule.vectorize(lanes)
+        schedule.parallel(fused)
+
+
+def rules_for(target: tvm.target.Target) -> Any:
+    """The pass that schedules every kernel that has no schedule yet."""
+    if "gpu" in target.keys:
+        rules = [_Matmul(), dlight.gpu.GEMV(), dlight.gpu.Reduction(), _ReductionsOfLines()]
+        return dlight.ApplyDefaultSchedule(*map(_Guarded, rules), dlight.gpu.Fallback())
+    return dlight.ApplyDefaultSchedule(_Guarded(_Parallel()))
+
+
+def _fits(schedules: Any, target: Any) -> bool:
+    """Whether no work-group has more threads than the target allows."""
+    limit = int(target.attrs.get("max_threads_per_block", 0)) if "gpu" in target.keys else 0
+    for schedule in schedules if isinstance(schedules, list) else [schedules]:
+        if limit and _threads(schedule.mod["main"]) > limit:
+            return False
+    return True
+
+
+def _threads(function: Any) -> int:
+    """The most threads of any work-group of a scheduled function."""
+    from penstock.backends.tvm.kernels import thread_extents
+
+    extents = thread_extents(function.body)
+    threads = 1
+    for axis in "xyz":
+        threads *= extents.get(f"threadIdx.{axis}", 1)
+    return threads

@@ -1,0 +1,161 @@
+"""How a report and a comparison look in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from penstock.cli.tables import table
+from penstock.passes.core.sizes import format_size
+from penstock.report.compare import Comparison
+from penstock.report.figures import format_change, format_count, format_flops
+from penstock.report.model import ProgramInfo, Report, Totals
+
+CHART_WIDTH = 72
+MODULE_DEPTH = 3
+_BARS = "▁▂▃▄▅▆▇█"
+_DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
+
+
+def draw_report(console: Console, report: Report, top: int) -> None:
+    """Print a report's tables, each cut to its `top` first rows."""
+    program = report.program
+    target = f" for {report.target}" if report.target else ""
+    console.print(Text(f"{report.model}{target}, attention counted as {report.attention}", style="bold"))
+    for kind, specs in (("in ", program.inputs), ("out", program.outputs)):
+        for spec in specs:
+            console.print(f"  {kind} {spec}", markup=False)
+    console.print()
+    console.print(_totals(report))
+    _draw_memory(console, program, top)
+    _draw_costs(console, program, top)
+    if report.passes:
+        rows = [
+            (record.setting, record.exactness, f"{record.nodes_before} → {record.nodes_after}", record.summary)
+            for record in report.passes
+            if record.changed
+        ]
+        console.print(table(["pass that changed something", "exactness", ">nodes", "what it does"], rows))
+    if report.kernels:
+        rows = [(k.name, k.launches, _extent(k.grid), _extent(k.block)) for k in report.kernels[:top]]
+        title = _title("Kernels", len(report.kernels), top)
+        console.print(table(["kernel", ">launches", ">grid", ">block"], rows, title))
+
+
+def draw_comparison(console: Console, comparison: Comparison, names: tuple[str, str]) -> None:
+    """Print what differs between two Programs, with all lines of the graphs' difference."""
+    left, right = comparison.left, comparison.right
+    console.print(table(["", f">{names[0]}", f">{names[1]}", ">change"], _compare_totals(left, right)))
+    if comparison.operators:
+        rows = [
+            (change.op, change.left, change.right, f"{change.right - change.left:+}") for change in comparison.operators
+        ]
+        console.print(table(["operator", f">{names[0]}", f">{names[1]}", ">change"], rows))
+    for line in comparison.diff:
+        console.print(Text(line, style=_DIFF_STYLES.get(line[:1], "")), soft_wrap=True)
+    if not comparison.diff:
+        console.print("the graphs are equal")
+
+
+def _totals(report: Report) -> object:
+    now = report.program.totals
+    if report.passes:
+        return table(["", ">captured", ">after the passes", ">change"], _compare_totals(report.captured, now))
+    return table(["", ">"], [row[:2] for row in _compare_totals(now, now)])
+
+
+def _compare_totals(left: Totals, right: Totals) -> list[tuple[str, str, str, str]]:
+    rows = (
+        ("operators", format_count, left.operators, right.operators),
+        ("arithmetic", format_flops, left.flops, right.flops),
+        ("memory traffic", format_size, left.moved_bytes, right.moved_bytes),
+        ("weights", format_size, left.weight_bytes, right.weight_bytes),
+        ("activations at the peak", format_size, left.activation_bytes, right.activation_bytes),
+        ("weights and activations", format_size, left.memory_bytes, right.memory_bytes),
+    )
+    return [(name, show(before), show(after), format_change(before, after)) for name, show, before, after in rows]
+
+
+def _draw_memory(console: Console, program: ProgramInfo, top: int) -> None:
+    if program.peak is None:
+        console.print("The graph holds no operator.")
+        return
+    point = program.timeline[program.peak]
+    node = program.nodes[point.node]
+    live = [point.live_bytes for point in program.timeline]
+    console.print(Text("Activations alive over the run", style="bold"))
+    console.print(f"  {chart(live)}  peak {format_size(point.live_bytes)}", markup=False)
+    console.print(
+        f"  at operator {program.peak + 1} of {len(live)}: '{node.name}' ({node.op}) {_place(node.module, node.source)}\n",
+        markup=False,
+        soft_wrap=True,
+    )
+    rows = [
+        (tensor.name, tensor.type, format_size(tensor.bytes), tensor.module, tensor.source)
+        for tensor in program.peak_tensors[:top]
+    ]
+    title = _title("Alive at the peak", len(program.peak_tensors), top)
+    console.print(table(["tensor", "type", ">bytes", "module", "source"], rows, title))
+    if top > 1:
+        points = sorted(local_peaks(live), key=lambda index: (-live[index], index))[:top]
+        nodes = [(index, program.nodes[program.timeline[index].node]) for index in points]
+        rows = [(node.name, node.op, format_size(live[index]), node.module, node.source) for index, node in nodes]
+        console.print(table(["peak at", "operator", ">alive", "module", "source"], rows, "Peaks, highest first"))
+
+
+def _draw_costs(console: Console, program: ProgramInfo, top: int) -> None:
+    rows = [
+        (row.name, format_count(row.operators), format_flops(row.flops), format_size(row.moved_bytes))
+        for row in program.by_operator[:top]
+    ]
+    title = _title("Operators", len(program.by_operator), top)
+    console.print(table(["operator", ">count", ">arithmetic", ">traffic"], rows, title))
+    modules = [row for row in program.by_module if row.name and row.name.count(".") < MODULE_DEPTH]
+    rows = [
+        (
+            "  " * row.name.count(".") + row.name.rpartition(".")[2],
+            format_count(row.operators),
+            format_flops(row.flops),
+            format_size(row.moved_bytes),
+        )
+        for row in modules
+    ]
+    if rows:
+        console.print(table(["module", ">operators", ">arithmetic", ">traffic"], rows, "Modules"))
+
+
+def chart(values: Sequence[int], width: int = CHART_WIDTH) -> str:
+    """One line of bars, each as high as the largest value in its part of `values`."""
+    columns = min(width, len(values))
+    highest = max(values, default=0) or 1
+    cuts = [index * len(values) // columns for index in range(columns + 1)] if columns else [0]
+    parts = [max(values[start:end]) for start, end in zip(cuts, cuts[1:], strict=False)]
+    return "".join(_BARS[(len(_BARS) - 1) * value // highest] for value in parts)
+
+
+def local_peaks(values: Sequence[int]) -> Iterator[int]:
+    """The first index of each stretch of equal values that lies higher than what is before and after it."""
+    rising = True
+    start = 0
+    for index in range(1, len(values) + 1):
+        now = values[index] if index < len(values) else -1
+        if now > values[start]:
+            rising, start = True, index
+        elif now < values[start]:
+            if rising:
+                yield start
+            rising, start = False, index
+
+
+def _title(name: str, count: int, top: int) -> str:
+    return name if count <= top else f"{name} (the first {top} of {count})"
+
+
+def _place(module: str, source: str) -> str:
+    return " · ".join(part for part in (module, source) if part)
+
+
+def _extent(extent: Sequence[int]) -> str:
+    return " × ".join(map(str, extent))
