@@ -25,7 +25,7 @@ from penstock.passes.core.shapes import fake_like, value_of
 from penstock.passes.core.source import source_of
 from penstock.passes.core.structure import structure_of
 
-_ASSERTIONS = ("aten::_assert_", "aten::sym_constrain_", "aten::_assert")
+_ASSERTIONS = ("aten::_assert", "aten::sym_constrain_", "aten::_linalg_check_errors")
 _WEIGHTS = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 
 
@@ -77,6 +77,7 @@ class _Lift:
         self.input_leaves: list[Any] = []
         self.output_leaves: list[Any] = []
         self._map: dict[Node, Node] = {}
+        self._tokens: set[Node] = set()
         signature = exported.graph_signature
         self._specs = {spec.arg.name: spec for spec in signature.input_specs}
         self._mutated = {
@@ -94,8 +95,8 @@ class _Lift:
                 self._state(node, self._specs[node.name])
         for node in nodes:
             if node.op == "get_attr":
-                raise CaptureError(f"the exported graph holds the submodule '{node.target}', which has no static form")
-            if node.op == "call_function" and not self._is_noise(node):
+                self._tokens.add(node)  # the body of a loop or branch, whose operator is refused afterwards
+            elif node.op == "call_function" and not self._is_noise(node):
                 self._copy(node)
             elif node.op == "output":
                 self._output(node)
@@ -113,6 +114,8 @@ class _Lift:
             self.inputs.append(new)
             self.input_leaves.append(value_of(node))
             self._finish(node, new)
+        elif spec.kind == InputKind.TOKEN:
+            self._tokens.add(node)
         elif self._is_state(spec):
             return
         elif spec.kind in _WEIGHTS:
@@ -139,7 +142,11 @@ class _Lift:
         return attribute(self.exported.graph_module, target)
 
     def _is_noise(self, node: Node) -> bool:
+        """Whether a node leaves nothing behind: an assertion, the token that orders assertions, or an alias."""
         target = node.target
+        if node.args and node.args[0] in self._tokens and (target is operator.getitem or _asserts(node)):
+            self._tokens.add(node)
+            return True
         if isinstance(target, OpOverload) and target._schema.name.startswith(_ASSERTIONS):
             return True
         if isinstance(target, OpOverload) and target._schema.name in (
@@ -152,7 +159,10 @@ class _Lift:
         return False
 
     def _copy(self, node: Node) -> None:
-        self._finish(node, self.graph.node_copy(node, lambda used: self._map[used]))
+        self._finish(node, self.graph.node_copy(node, self._mapped))
+
+    def _mapped(self, used: Node) -> Node:
+        return self._map[used] if used not in self._tokens else self.inputs[0]
 
     def _finish(self, old: Node, new: Node) -> None:
         self._map[old] = new
@@ -163,6 +173,8 @@ class _Lift:
         results: list[Node] = []
         written: dict[str, Node] = {}
         for item, spec in zip(node.args[0], self.exported.graph_signature.output_specs, strict=True):  # type: ignore[arg-type]
+            if spec.kind == OutputKind.TOKEN:
+                continue
             if spec.kind == OutputKind.BUFFER_MUTATION:
                 source = next(name for name, entry in self._specs.items() if entry.target == spec.target)
                 written[source] = self._map[item]
@@ -178,6 +190,12 @@ class _Lift:
                     f"return the new value instead"
                 )
         self.graph.output(tuple(results + [written[state] for state in self.states]))
+
+
+def _asserts(node: Node) -> bool:
+    """Whether an effect (`with_effects(token, operator, …)`) is an assertion."""
+    wrapped = node.args[1] if len(node.args) > 1 else None
+    return isinstance(wrapped, OpOverload) and wrapped._schema.name.startswith(_ASSERTIONS)
 
 
 def _spec(node: Node, name: str | None = None) -> TensorSpec:

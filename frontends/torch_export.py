@@ -64,7 +64,7 @@ def capture_exported(exported: ExportedProgram, name: str, examples: Sequence[to
         if exported.example_inputs is None:
             raise UsageError(f"{name} holds no example inputs; save it with torch.export.save on a fresh export")
         examples = leaves_of(exported.example_inputs)
-    with _quiet(), torch.no_grad(), _mode_of(examples):
+    with quiet(), torch.no_grad(), _mode_of(examples):
         functional = exported.run_decompositions(decomposition_table())
     return program_from_exported(functional, name, examples)
 
@@ -79,7 +79,7 @@ def capture_pt2(path: Path, args: Sequence[Any] | None = None) -> Program:
         UsageError: the file is missing, truncated or not a ``.pt2``.
     """
     try:
-        with _quiet():
+        with quiet():
             exported = torch.export.load(path)
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -93,7 +93,7 @@ def _export(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
     failures: list[tuple[str, Exception]] = []
     for strict in (False, True):
         try:
-            with _quiet(), torch.no_grad(), _mode_of(leaves_of((args, kwargs))), _traceable_data():
+            with quiet(), torch.no_grad(), _mode_of(leaves_of((args, kwargs))), _traceable_data():
                 exported = torch.export.export(module, args, kwargs, strict=strict)
                 _refuse_valueless_constants(exported)
                 return exported
@@ -140,7 +140,7 @@ def _mode_of(tensors: Sequence[torch.Tensor]) -> contextlib.AbstractContextManag
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Hold back torch's warnings and logs: what matters is raised."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

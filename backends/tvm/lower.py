@@ -184,6 +184,6 @@ class _Problems:
 
 def _way_out(node: Node) -> str:
     """The nearest operator that has a lowering, and how to add one."""
-    near = difflib.get_close_matches(str(node.target), map(str, supported()), n=1)
+    near = difflib.get_close_matches(str(node.target), map(str, supported()), n=1, cutoff=0.85)
     nearest = f"the nearest operator that has one is {near[0]}; " if near else ""
-    return f"{nearest}decompose it with torch, or write a lowering with @lowers (entry point penstock.lowerings)"
+    return f"{nearest}write it with other operators, or write a lowering with @lowers (entry point penstock.lowerings)"

@@ -10,6 +10,7 @@ from typing import Any
 import tvm
 from tvm import s_tir
 from tvm.s_tir import dlight
+from tvm.s_tir.dlight.analysis import normalize_prim_func
 
 _GRID_LIMIT = 65535
 
@@ -49,7 +50,7 @@ class _ReductionsOfLines(dlight.gpu.GeneralReduction):  # type: ignore[misc]
     short and their results many."""
 
     def apply(self, func: Any, target: Any, tunable: bool) -> Any:
-        infos = dlight.base.normalize_prim_func(s_tir.Schedule(func))
+        infos = normalize_prim_func(s_tir.Schedule(func))
         for info in infos or ():
             spatial = sum(1 for axis in info.iters if axis.kind == "S")
             reduced = sum(1 for axis in info.iters if axis.kind == "R")

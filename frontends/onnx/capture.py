@@ -17,7 +17,7 @@ from penstock.frontends.onnx.importer import import_graph
 from penstock.frontends.onnx.inline import inline_functions
 from penstock.frontends.onnx.module import OnnxModule
 from penstock.frontends.onnx.read import read_onnx
-from penstock.frontends.torch_export import capture_module
+from penstock.frontends.torch_export import capture_module, quiet
 from penstock.passes.core.printer import op_name
 from penstock.passes.core.program import Plan, Program, TensorSpec, placeholders
 from penstock.passes.core.source import module_of
@@ -43,7 +43,8 @@ def capture_onnx(source: Path | str | ModelProto, args: Sequence[Tensor] | None 
     file = read_onnx(source)
     file = replace(file, model=inline_functions(file.model))
     examples = example_inputs(file, args)
-    module = import_graph(file, examples)
+    with quiet():
+        module = import_graph(file, examples)
     return _with_onnx_names(capture_module(module, examples, name=file.name), module)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from penstock.passes.core.errors import UsageError
 
@@ -68,6 +68,10 @@ def tensor_of_array(array: np.ndarray) -> torch.Tensor:
 
 
 def array_of_tensor(tensor: torch.Tensor) -> np.ndarray:
-    """The values of a torch tensor; bfloat16, which numpy lacks, comes as float32."""
-    array: np.ndarray = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    """The values of a torch tensor; bfloat16 comes in the dtype of ``ml_dtypes``."""
+    array: np.ndarray
+    if tensor.dtype == torch.bfloat16:
+        array = tensor.view(torch.int16).numpy().view(helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16))
+    else:
+        array = tensor.numpy()
     return array

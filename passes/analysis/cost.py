@@ -1,14 +1,16 @@
 """Where time goes: floating-point operations and bytes moved, per node, from shapes alone.
 
-A multiply-add counts as two operations. Bytes are what a kernel of the one operator must read and write at least: its
-tensor arguments (weights included) once, and its results. Views cost nothing. Attention is counted as fused: its scores
-are computed but not moved.
+Operations: a multiply-add counts as two, a bias as nothing (it starts the sum), attention as its two products, an
+elementwise operator or a reduction as one per element, however hard the element is. Copies and views count nothing.
+
+Bytes: what a kernel of the one operator must read and write at least: each argument (weights included) once and each
+result once. An extent that `expand` repeats is read once, and an operator that picks elements reads those it picks.
+Attention is taken as fused: its scores are not moved. Views move nothing.
 """
 
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +20,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from penstock.passes.analysis.aliases import is_view
+from penstock.passes.core.arguments import arguments_of
 from penstock.passes.core.printer import op_name
 from penstock.passes.core.program import Program
 from penstock.passes.core.shapes import nbytes, value_of
@@ -28,7 +31,7 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Cost:
-    """Operations and bytes; costs add."""
+    """Operator nodes run, floating-point operations and bytes moved; costs add."""
 
     operators: int = 0
     flops: int = 0
@@ -36,6 +39,10 @@ class Cost:
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(self.operators + other.operators, self.flops + other.flops, self.moved_bytes + other.moved_bytes)
+
+    def times(self, runs: int) -> Cost:
+        """The cost of so many runs."""
+        return Cost(self.operators * runs, self.flops * runs, self.moved_bytes * runs)
 
 
 @dataclass(frozen=True)
@@ -62,34 +69,23 @@ class CostFigures:
     nodes: tuple[NodeCost, ...]
     runs: Mapping[str, int]
 
-    def _scaled(self) -> Iterator[tuple[NodeCost, Cost]]:
-        for node in self.nodes:
-            runs = self.runs[node.graph]
-            yield node, Cost(runs, node.cost.flops * runs, node.cost.moved_bytes * runs)
-
     @cached_property
     def total(self) -> Cost:
         """Everything the plan runs."""
-        return sum((cost for _, cost in self._scaled()), Cost())
+        return self.by_module.get("", Cost())
 
     @cached_property
     def by_operator(self) -> dict[str, Cost]:
-        """By operator, most FLOPs first."""
-        rows: dict[str, Cost] = {}
-        for node, cost in self._scaled():
-            rows[node.op] = rows.get(node.op, Cost()) + cost
+        """By operator over all runs, most operations first."""
+        rows = _sums((row.op, row.cost.times(self.runs[row.graph])) for row in self.nodes)
         return dict(sorted(rows.items(), key=lambda item: (-item[1].flops, -item[1].moved_bytes, item[0])))
 
     @cached_property
     def by_module(self) -> dict[str, Cost]:
-        """By dotted module path, each with everything below it, in order of first use; '' is the whole model."""
-        rows: dict[str, Cost] = {}
-        for node, cost in self._scaled():
-            parts = node.module.split(".") if node.module else []
-            for depth in range(len(parts) + 1):
-                path = ".".join(parts[:depth])
-                rows[path] = rows.get(path, Cost()) + cost
-        return rows
+        """By dotted module path over all runs, each with everything below it; '' is the whole model."""
+        return _sums(
+            (path, row.cost.times(self.runs[row.graph])) for row in self.nodes for path in _ancestors(row.module)
+        )
 
 
 def cost(program: Program) -> CostFigures:
@@ -97,37 +93,65 @@ def cost(program: Program) -> CostFigures:
     runs = dict.fromkeys(program.graphs, 0)
     for op in program.plan.ops():
         runs[op.graph] += 1
-    nodes = tuple(row for name, module in program.graphs.items() for row in _of_graph(name, module))
+    nodes = tuple(row for name, module in program.graphs.items() for row in _node_costs(name, module))
     return CostFigures(nodes, runs)
 
 
-def _of_graph(name: str, module: GraphModule) -> Iterator[NodeCost]:
+def _node_costs(graph: str, module: GraphModule) -> Iterator[NodeCost]:
     for node in module.graph.nodes:
         if node.op == "call_function":
-            counted = Cost(1, node_flops(node), node_bytes(node))
-            yield NodeCost(name, node.name, op_name(node), module_of(node), source_of(node), counted)
+            counted = Cost(1, node_flops(node), node_moved_bytes(node))
+            yield NodeCost(graph, node.name, op_name(node), module_of(node), source_of(node), counted)
 
 
-def node_bytes(node: Node) -> int:
-    """Bytes that one operator must move: arguments and results once each, 0 for a view."""
-    if node.target is operator.getitem or is_view(node):
+def _sums(rows: Iterator[tuple[str, Cost]]) -> dict[str, Cost]:
+    sums: dict[str, Cost] = {}
+    for key, value in rows:
+        sums[key] = sums.get(key, Cost()) + value
+    return sums
+
+
+def _ancestors(path: str) -> Iterator[str]:
+    """``''``, ``a``, ``a.b`` for ``a.b``."""
+    yield ""
+    parts = path.split(".") if path else []
+    for depth in range(1, len(parts) + 1):
+        yield ".".join(parts[:depth])
+
+
+def node_moved_bytes(node: Node) -> int:
+    """Bytes that one operator must move; 0 for a view."""
+    if is_view(node):
         return 0
-    return sum(nbytes(value_of(used)) for used in node.all_input_nodes) + nbytes(value_of(node))
+    written = nbytes(value_of(node))
+    read = [_distinct_bytes(value_of(used)) for used in node.all_input_nodes]
+    if node.target in _PICKS and read:
+        read[0] = min(read[0], written)
+    return sum(read) + written
+
+
+def _distinct_bytes(value: Any) -> int:
+    """Bytes of the elements that differ in place: an extent of stride 0 counts once."""
+    if not isinstance(value, torch.Tensor):
+        return sum(map(_distinct_bytes, value))
+    extents = zip(value.shape, value.stride(), strict=True)
+    return math.prod(extent for extent, stride in extents if stride or not extent) * value.element_size()
 
 
 def node_flops(node: Node) -> int:
-    """Floating-point operations of one operator."""
-    if node.target is operator.getitem or is_view(node):
+    """Floating-point operations of one operator; 0 for one that only moves data, and for one that is not known."""
+    if is_view(node) or node.target in _COPIES:
         return 0
-    count = _CONTRACTIONS.get(node.target)
-    if count is not None:
-        return count(node)
-    per_element = _PER_ELEMENT.get(node.target)
+    contraction = _CONTRACTIONS.get(node.target)
+    if contraction is not None:
+        return contraction(node, arguments_of(node))
+    per_element = _PER_ELEMENT_READ.get(node.target)
+    tags = getattr(node.target, "tags", ())
+    if per_element is None and torch.Tag.reduction in tags:
+        per_element = 1
     if per_element is not None:
-        return per_element * _elements(node.args[0] if isinstance(node.args[0], Node) else node)
-    if torch.Tag.pointwise in getattr(node.target, "tags", ()):
-        return _elements(node)
-    return 0
+        return per_element * _elements(node.args[0])
+    return _elements(node) if torch.Tag.pointwise in tags else 0
 
 
 def _elements(node: Any) -> int:
@@ -135,82 +159,82 @@ def _elements(node: Any) -> int:
     return int(value.numel()) if isinstance(value, torch.Tensor) else sum(int(item.numel()) for item in value)
 
 
-def _shape(argument: Any) -> tuple[int, ...]:
-    return tuple(value_of(argument).shape)
+def _shape(node: Any) -> tuple[int, ...]:
+    return tuple(value_of(node).shape)
 
 
-def _convolution(node: Node) -> int:
-    weight = _shape(node.args[1])
-    return 2 * _elements(node) * math.prod(weight[1:]) + _bias(node, 2)
+def _convolution(node: Node, arguments: Mapping[str, Any]) -> int:
+    """A weight (out, in / groups, …) meets each element of the output once per input channel and kernel position."""
+    return 2 * _elements(node) * math.prod(_shape(arguments["weight"])[1:])
 
 
-def _transposed_convolution(node: Node) -> int:
-    weight = _shape(node.args[1])
-    return 2 * _elements(node.args[0]) * math.prod(weight[1:]) + _bias(node, 2)
+def _transposed_convolution(node: Node, arguments: Mapping[str, Any]) -> int:
+    """A weight (in, out / groups, …) meets each element of the input once per output channel and kernel position."""
+    return 2 * _elements(arguments["input"]) * math.prod(_shape(arguments["weight"])[1:])
 
 
-def _linear(node: Node) -> int:
-    return 2 * _elements(node) * _shape(node.args[1])[-1] + _bias(node, 2)
+def _any_convolution(node: Node, arguments: Mapping[str, Any]) -> int:
+    return (_transposed_convolution if arguments["transposed"] else _convolution)(node, arguments)
 
 
-def _bias(node: Node, position: int) -> int:
-    return _elements(node) if len(node.args) > position and isinstance(node.args[position], Node) else 0
+def _linear(node: Node, arguments: Mapping[str, Any]) -> int:
+    return 2 * _elements(node) * _shape(arguments["input"])[-1]
 
 
-def _product(node: Node) -> int:
-    return 2 * _elements(node) * _shape(node.args[0])[-1]
+def _product(node: Node, arguments: Mapping[str, Any]) -> int:
+    return 2 * _elements(node) * _shape(arguments["self"])[-1]
 
 
-def _product_and_sum(node: Node) -> int:
-    return 2 * _elements(node) * _shape(node.args[1])[-1] + _elements(node)
+def _product_and_sum(left: str) -> Callable[[Node, Mapping[str, Any]], int]:
+    return lambda node, arguments: 2 * _elements(node) * _shape(arguments[left])[-1]
 
 
-def _attention(node: Node) -> int:
-    query, key, value = (_shape(argument) for argument in node.args[:3])
-    scores = math.prod(query[:-1]) * key[-2]
-    # The two products, and the softmax between them (scale, maximum, subtract, exponentiate, sum, divide).
-    return 2 * scores * query[-1] + 2 * scores * value[-1] + 6 * scores
+def _attention(node: Node, arguments: Mapping[str, Any]) -> int:
+    query, key, value = (_shape(arguments[name]) for name in ("query", "key", "value"))
+    return 2 * math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
-_CONTRACTIONS: dict[Any, Callable[[Node], int]] = {
+_CONTRACTIONS: dict[Any, Callable[[Node, Mapping[str, Any]], int]] = {
     aten.conv1d.default: _convolution,
     aten.conv2d.default: _convolution,
     aten.conv3d.default: _convolution,
     aten.conv_transpose1d.default: _transposed_convolution,
     aten.conv_transpose2d.input: _transposed_convolution,
     aten.conv_transpose3d.input: _transposed_convolution,
+    aten.convolution.default: _any_convolution,
     aten.linear.default: _linear,
     aten.matmul.default: _product,
     aten.mm.default: _product,
     aten.bmm.default: _product,
-    aten.addmm.default: _product_and_sum,
-    aten.baddbmm.default: _product_and_sum,
+    aten.mv.default: _product,
+    aten.dot.default: _product,
+    aten.addmm.default: _product_and_sum("mat1"),
+    aten.addmv.default: _product_and_sum("mat"),
+    aten.baddbmm.default: _product_and_sum("batch1"),
     aten.scaled_dot_product_attention.default: _attention,
 }
 
-_PER_ELEMENT: dict[Any, int] = {
-    # Norms: two sweeps for mean and variance, then subtract, scale, multiply and add.
+_PER_ELEMENT_READ: dict[Any, int] = {
+    # Mean, variance (subtract, square, add), then subtract, divide, multiply and add.
     aten.layer_norm.default: 8,
     aten.native_layer_norm.default: 8,
     aten.group_norm.default: 8,
     aten.native_group_norm.default: 8,
     aten.instance_norm.default: 8,
     aten.rms_norm.default: 4,
+    # Maximum, subtract, exponentiate, sum, divide.
     aten.softmax.int: 5,
     aten._softmax.default: 5,
     aten.log_softmax.int: 5,
-    aten.gelu.default: 8,
-    aten.silu.default: 4,
-    # Reductions: one operation per element read.
-    aten.sum.dim_IntList: 1,
-    aten.mean.dim: 1,
-    aten.amax.default: 1,
-    aten.amin.default: 1,
-    aten.var.correction: 4,
-    aten.linalg_vector_norm.default: 2,
     aten.cumsum.default: 1,
     aten.avg_pool2d.default: 1,
+    aten.avg_pool3d.default: 1,
     aten.max_pool2d.default: 1,
-    aten.upsample_bilinear2d.vec: 8,
 }
-"""Operations per element of the first argument, for operators that are not one-to-one."""
+"""Operations per element of the first argument, for operators without a tag that says so."""
+
+_COPIES = frozenset({aten.clone.default})
+"""Operators that torch calls elementwise, but that compute nothing."""
+
+_PICKS = frozenset({aten.embedding.default, aten.gather.default, aten.index.Tensor, aten.index_select.default})
+"""Operators that read of their first argument only what they return."""

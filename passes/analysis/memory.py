@@ -19,7 +19,7 @@ from torch.fx import GraphModule, Node
 from penstock.passes.analysis.aliases import Buffer, buffers_of
 from penstock.passes.core.printer import op_name
 from penstock.passes.core.program import Program, TensorSpec, placeholders, result_nodes
-from penstock.passes.core.shapes import dtype_name, nbytes, value_of
+from penstock.passes.core.shapes import dtype_name, nbytes, tensor_of, value_of
 from penstock.passes.core.source import module_of, source_of
 
 Attention = Literal["fused", "materialized"]
@@ -100,7 +100,7 @@ class MemoryFigures:
     def live_at(self, index: int) -> tuple[LiveTensor, ...]:
         """The buffers alive at a point of the timeline, largest first; scratch is not among them."""
         alive = (tensor for tensor in self._tensors if tensor.made_at <= index <= tensor.last_used_at)
-        return tuple(sorted(alive, key=lambda tensor: (-tensor.bytes, tensor.made_at, tensor.name)))
+        return tuple(sorted(alive, key=lambda tensor: (-tensor.bytes, tensor.made_at)))
 
 
 def memory(program: Program, attention: Attention = "fused") -> MemoryFigures:
@@ -230,5 +230,5 @@ def _score_bytes(node: Node) -> int:
     """Bytes of the two score buffers of an attention that stores its scores, 0 for every other operator."""
     if node.target is not torch.ops.aten.scaled_dot_product_attention.default:
         return 0
-    query, key = (value_of(argument) for argument in node.args[:2])  # type: ignore[arg-type]
-    return 2 * math.prod(query.shape[:-1]) * int(key.shape[-2]) * int(query.element_size())
+    query, key = (tensor_of(argument) for argument in node.args[:2])  # type: ignore[arg-type]
+    return 2 * math.prod(query.shape[:-1]) * key.shape[-2] * query.element_size()

@@ -7,8 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.fx import Node
 
+_NOT_THE_USERS = (f"{Path(torch.__file__).parent}/", "<", "/<")
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)')
 
 
@@ -20,7 +22,7 @@ def source_of(node: Node) -> str:
 @lru_cache(maxsize=65536)
 def last_frame(trace: str) -> str:
     """``unet.py:214 in forward``: the innermost frame of a traceback that is not torch's own, or an empty string."""
-    frames = [match for match in _FRAME.finditer(trace) if "/torch/" not in match["file"]]
+    frames = [match for match in _FRAME.finditer(trace) if not match["file"].startswith(_NOT_THE_USERS)]
     if not frames:
         return ""
     frame = frames[-1]

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch._decomp import global_decomposition_table
+from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.node import map_arg
@@ -19,6 +20,8 @@ from penstock.passes.core.program import Program
 from penstock.passes.core.rewriter import Emitter, Rewriter
 from penstock.passes.core.shapes import FAKE_MODE
 from penstock.passes.legalize.door import DOOR
+
+aten = torch.ops.aten
 
 
 @register
@@ -67,8 +70,25 @@ class DecomposeToCore(Pass):
 
 @cache
 def _decompositions() -> dict[Any, Callable[..., Any]]:
-    table: dict[Any, Callable[..., Any]] = global_decomposition_table["post_autograd"]
-    return {target: function for target, function in table.items() if target not in DOOR}
+    """What torch has for operators outside the door, and the ATen form of those primitives at which it stops."""
+    table: dict[Any, Callable[..., Any]] = {
+        target: function
+        for target, function in global_decomposition_table["post_autograd"].items()
+        if target not in DOOR and not _is_composite(target)
+    }
+    inside = {target._schema.name.removeprefix("aten::") for target in DOOR if isinstance(target, OpOverload)}
+    for name in inside | {"broadcast_in_dim", "iota"}:
+        primitive = getattr(torch.ops.prims, name, None)
+        if primitive is not None:
+            table[primitive.default] = primitive.impl_aten
+    table[torch.ops.prims.convert_element_type.default] = lambda x, dtype: aten._to_copy.default(x, dtype=dtype)
+    return table
+
+
+def _is_composite(target: Any) -> bool:
+    """Whether torch's dispatcher takes the operator apart by itself."""
+    composite = torch._C.DispatchKey.CompositeImplicitAutograd
+    return isinstance(target, OpOverload) and target.has_kernel_for_dispatch_key(composite)
 
 
 def _decompose(node: Node, emit: Emitter) -> Replacement:

@@ -46,14 +46,15 @@ class Emit:
         """Bind an expression to a variable, with its type inferred."""
         return self.builder.emit(expr)
 
-    def te(self, function: Callable[..., Any], *args: Any, name: str) -> Var:
+    def te(self, function: Callable[..., Any], *args: Any, name: str, **attributes: Any) -> Var:
         """Emit a tensor expression as one kernel.
 
         Args:
             function: takes the TE tensors of `args` and returns one TE tensor.
             name: what to call the kernel.
+            attributes: of the kernel.
         """
-        return self.builder.emit_te(function, *args, primfunc_name_hint=name)
+        return self.builder.emit_te(function, *args, primfunc_name_hint=name, primfunc_attrs=attributes or None)
 
     def kernel(self, function: Any, *args: Expr, name: str, shape: Sequence[int], dtype: str) -> Var:
         """Emit a call of a TIR function that writes one new tensor, its last parameter."""

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from tvm import relax, te, tirx
 
-from penstock.backends.tvm.ops.emit import Emit, Expr, Var, axis, constant, shape_of
+from penstock.backends.tvm.ops.emit import Emit, Expr, axis, constant, shape_of
 from penstock.backends.tvm.ops.reduce import total
 from penstock.backends.tvm.ops.registry import lowers
 
@@ -36,17 +36,12 @@ def layer_norm(
     cudnn_enable: bool = True,
 ) -> Expr:
     """Mean 0 and variance 1 over the last dimensions, then an elementwise scale and shift."""
-    lead = emit.shape[: len(emit.shape) - len(normalized_shape)]
     width = math.prod(normalized_shape)
 
     def compute(tensor: te.Tensor) -> te.Tensor:
         return _normalized_rows(tensor, width, epsilon, emit.wide)
 
-    if len(normalized_shape) == 1:
-        result: Expr = emit.te(compute, x, name="layer_norm")
-    else:
-        result = emit.reshape(emit.te(compute, emit.reshape(x, (*lead, width)), name="layer_norm"), emit.shape)
-    return _affine(emit, result, weight, bias)
+    return _affine(emit, _on_rows(emit, compute, x, width, "layer_norm"), weight, bias)
 
 
 def _normalized_rows(tensor: te.Tensor, width: int, epsilon: float, dtype: str) -> te.Tensor:
@@ -142,28 +137,35 @@ def _exponential(emit: Emit, x: Expr, dim: int, function: Callable[[Any, Any], A
 
     The exponentials are computed twice, so that nothing as long as a line is kept between the sweeps.
     """
-    if not emit.shape:
-        return emit.reshape(_line_kernel(emit, emit.reshape(x, (1,)), 0, function, name), ())
-    return _line_kernel(emit, x, axis(dim, len(emit.shape)), function, name)
-
-
-def _line_kernel(emit: Emit, x: Expr, dim: int, function: Callable[[Any, Any], Any], name: str) -> Expr:
-    shape = shape_of(x)
-    lines = shape[:dim] + shape[dim + 1 :]
+    dim, rank = axis(dim, len(emit.shape)), len(emit.shape)
+    order = [d for d in range(rank) if d != dim] + [dim] * (rank > 0)
+    moved = _permuted(emit, x, order)
+    width = shape_of(moved)[-1] if rank else 1
 
     def compute(tensor: te.Tensor) -> te.Tensor:
-        def at(i: Any, k: Any) -> Any:
-            return tensor(*i[:dim], k, *i[dim:]).astype(emit.wide)
+        def at(*i: Any) -> Any:
+            return tensor(*i).astype(emit.wide)
 
-        k = te.reduce_axis((0, shape[dim]), "k")
-        largest = te.compute(lines, lambda *i: te.max(at(i, k), axis=k), name="largest")
-        j = te.reduce_axis((0, shape[dim]), "j")
-        total = te.compute(lines, lambda *i: te.sum(tirx.exp(at(i, j) - largest(*i)), axis=j), name="total")
+        k = te.reduce_axis((0, width), "k")
+        largest = te.compute(tensor.shape[:-1], lambda *i: te.max(at(*i, k), axis=k), name="largest")
+        j = te.reduce_axis((0, width), "j")
+        total = te.compute(
+            tensor.shape[:-1], lambda *i: te.sum(tirx.exp(at(*i, j) - largest(*i)), axis=j), name="exponentials"
+        )
+        return te.compute(
+            tensor.shape, lambda *i: function(at(*i) - largest(*i[:-1]), total(*i[:-1])), name=name
+        )
 
-        def element(*i: Any) -> Any:
-            line = (*i[:dim], *i[dim + 1 :])
-            return function(tensor(*i).astype(emit.wide) - largest(*line), total(*line))
+    result = emit.cast(_on_rows(emit, compute, moved, width, name), emit.dtype)
+    return _permuted(emit, result, [order.index(d) for d in range(rank)])
 
-        return te.compute(shape, element, name=name)
 
-    return emit.cast(emit.te(compute, x, name=name), emit.dtype)
+def _on_rows(emit: Emit, compute: Callable[[te.Tensor], te.Tensor], x: Expr, width: int, name: str) -> Expr:
+    """One kernel over rows of `width` elements. A single row counts as one of several: schedules want a row axis."""
+    shape = shape_of(x)
+    rows = shape if len(shape) > 1 and shape[-1] == width else (math.prod(shape) // width, width)
+    return emit.reshape(emit.te(compute, emit.reshape(x, rows), name=name), shape)
+
+
+def _permuted(emit: Emit, x: Expr, order: Sequence[int]) -> Expr:
+    return x if list(order) == sorted(order) else emit(relax.op.permute_dims(x, list(order)))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch._ops import OpOverload
-from tvm import relax
+from tvm import relax, te, tirx
 
 from penstock.backends.tvm.ops.emit import Emit, Expr, axes, axis, constant, dtype_of, shape_of
 from penstock.backends.tvm.ops.registry import lowers
@@ -91,37 +92,56 @@ def _extreme(emit: Emit, reduction: Reduction, x: Expr, dims: Dims, keepdim: boo
     return emit.cast(result, held)
 
 
-@lowers(aten.argmax.default)
-def argmax(emit: Emit, x: Expr, dim: int | None = None, keepdim: bool = False) -> Expr:
-    """Where the largest element is; the first of equals. Over the flattened tensor when `dim` is None."""
-    return _position(emit, relax.op.argmax, x, dim, keepdim)
-
-
-@lowers(aten.argmin.default)
-def argmin(emit: Emit, x: Expr, dim: int | None = None, keepdim: bool = False) -> Expr:
-    """Where the smallest element is; the first of equals."""
-    return _position(emit, relax.op.argmin, x, dim, keepdim)
-
-
 @lowers(aten.max.dim)
 def max_with_position(emit: Emit, x: Expr, dim: int, keepdim: bool = False) -> tuple[Expr, Expr]:
     """The largest elements over a dimension, and where they are."""
-    return amax(emit, x, dim, keepdim), _position(emit, relax.op.argmax, x, dim, keepdim)
+    return _with_position(emit, relax.op.max, x, dim, keepdim)
 
 
 @lowers(aten.min.dim)
 def min_with_position(emit: Emit, x: Expr, dim: int, keepdim: bool = False) -> tuple[Expr, Expr]:
     """The smallest elements over a dimension, and where they are."""
-    return amin(emit, x, dim, keepdim), _position(emit, relax.op.argmin, x, dim, keepdim)
+    return _with_position(emit, relax.op.min, x, dim, keepdim)
 
 
-def _position(emit: Emit, search: Reduction, x: Expr, dim: int | None, keepdim: bool) -> Expr:
-    if dtype_of(x) == "bool":
-        x = emit.cast(x, "int8")
-    rank = len(shape_of(x))
-    if not rank:
-        return constant(0, "int64")
+@lowers(aten.argmax.default)
+def argmax(emit: Emit, x: Expr, dim: int | None = None, keepdim: bool = False) -> Expr:
+    """Where the largest element is; over the flattened tensor when `dim` is None."""
+    return _position(emit, relax.op.max, x, dim, keepdim)
+
+
+@lowers(aten.argmin.default)
+def argmin(emit: Emit, x: Expr, dim: int | None = None, keepdim: bool = False) -> Expr:
+    """Where the smallest element is; over the flattened tensor when `dim` is None."""
+    return _position(emit, relax.op.min, x, dim, keepdim)
+
+
+def _position(emit: Emit, reduction: Reduction, x: Expr, dim: int | None, keepdim: bool) -> Expr:
     if dim is None:
-        flat = emit.reshape(x, (math.prod(shape_of(x)),))
-        return emit.reshape(emit(search(flat, 0, False)), (1,) * rank if keepdim else ())
-    return emit(search(x, axis(dim, rank), keepdim))
+        x = emit.reshape(x, (math.prod(shape_of(x)),))
+    return emit.reshape(_with_position(emit, reduction, x, dim or 0, keepdim)[1], emit.shape)
+
+
+def _with_position(emit: Emit, reduction: Reduction, x: Expr, dim: int, keepdim: bool) -> tuple[Expr, Expr]:
+    """An extreme element of each line and the first position that holds it, as two plain reductions."""
+    shape = shape_of(x)
+    if not shape:
+        return x, constant(0, "int64")
+    dim, count = axis(dim, len(shape)), shape[axis(dim, len(shape))]
+    extreme = _extreme(emit, reduction, x, [dim], keepdim=True)
+
+    def compute(tensor: te.Tensor, best: te.Tensor) -> te.Tensor:
+        k = te.reduce_axis((0, count), "k")
+        last = tirx.const(count - 1, "int64")
+
+        def element(*i: Any) -> Any:
+            at = (*i[:dim], k, *i[dim + 1 :])
+            return te.min(tirx.if_then_else(tensor(*at) == best(*i), k.astype("int64"), last), axis=k)
+
+        return te.compute(best.shape, element, name="position")
+
+    position = emit.te(compute, x, extreme, name="position")
+    if keepdim:
+        return extreme, position
+    lines = shape[:dim] + shape[dim + 1 :]
+    return emit.reshape(extreme, lines), emit.reshape(position, lines)

@@ -18,6 +18,9 @@ from penstock.backends.tvm.ops.registry import lowers
 
 aten = torch.ops.aten
 
+_OPAQUE = 8
+"""TVM's word for a kernel that nothing fuses into."""
+
 
 @lowers(aten.sort.default)
 def sort(emit: Emit, x: Expr, dim: int = -1, descending: bool = False) -> tuple[Expr, Expr]:
@@ -76,16 +79,17 @@ def _places(emit: Emit, keys: Expr, dim: int, descending: bool) -> Var:
             equal = tirx.any(equal, tirx.all(tirx.isnan(other), tirx.isnan(own)))
         return tirx.any(less, tirx.all(equal, other_at < own_at))
 
-    def compute(tensor: te.Tensor) -> te.Tensor:
+    def compute(line: te.Tensor, own: te.Tensor) -> te.Tensor:
         k = te.reduce_axis((0, shape[dim]), "k")
 
         def element(*i: Any) -> Any:
-            goes_before = before(tensor(*i[:dim], k, *i[dim + 1 :]), tensor(*i), k, i[dim])
+            goes_before = before(line(*i[:dim], k, *i[dim + 1 :]), own(*i), k, i[dim])
             return te.sum(tirx.if_then_else(goes_before, tirx.const(1, "int32"), tirx.const(0, "int32")), axis=k)
 
         return te.compute(shape, element, name="rank")
 
-    return emit.te(compute, keys, name="rank")
+    # The tensor goes in twice, and what makes it stays outside: schedules want one element read of each buffer.
+    return emit.te(compute, keys, keys, name="rank", op_pattern=_OPAQUE)
 
 
 def _inverse(emit: Emit, places: Expr, dim: int, count: int) -> Var:

@@ -158,9 +158,9 @@ def identity(x: Tensor) -> Tensor:
 
 @onnx_op("Dropout")
 def dropout(
-    x: Tensor, ratio: Tensor | float | None = None, training_mode: bool | None = None, *, seed: int = 0
+    x: Tensor, ratio: float | None = None, training_mode: bool | None = None, *, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
     """The tensor itself, and a mask that keeps everything: a captured model does not train."""
-    if training_mode:
+    if training_mode and ratio != 0:
         raise UnsupportedFormError("it drops at random (training_mode); export the model in evaluation mode")
     return x, torch.ones_like(x, dtype=torch.bool)

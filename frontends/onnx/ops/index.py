@@ -50,7 +50,7 @@ def gather(x: Tensor, index: Tensor | np.ndarray, *, axis: int = 0) -> Tensor:
             return torch.select(x, axis, int(index))
         if index.ndim == 1 and index.size and (index == np.arange(index[0], index[0] + index.size)).all():
             return torch.narrow(x, axis, int(index[0]), index.size)
-        index = torch.tensor(index.tolist(), dtype=torch.int64).reshape(index.shape)
+        index = torch.tensor(index.tolist(), dtype=torch.int64)
     if axis == 0 and x.dim() == 2 and x.is_floating_point():
         return F.embedding(index, x)
     where: list[slice | Tensor] = [*[slice(None)] * axis, index]

@@ -13,17 +13,17 @@ import tvm
 from torch.fx import Graph
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 from tvm import relax
-from tvm.relax.backend import gpu_generic
-from tvm.s_tir import dlight
 
+from penstock.backends.targets import find_target
 from penstock.backends.tvm.lower import lower
+from penstock.backends.tvm.pipeline import relax_pipeline
+from penstock.backends.tvm.target import tvm_target
 from penstock.passes.core import verify
 from penstock.passes.core.program import Call, Phase, Plan, Program, Signature
 from penstock.passes.core.rewriter import make_module
 from penstock.passes.core.shapes import fake_like, infer
 
-_LIMITS = {"max_threads_per_block": 256, "max_shared_memory_per_block": 32768, "thread_warp_size": 32}
-GPUS = ("opencl", "metal")
+GPUS = ("adreno-740", "apple-a18-pro")
 _KNOWN_CALLS = {
     "opencl": frozenset(
         "acos acosh asin asinh atan atan2 atanh barrier ceil cos cosh erf exp exp2 fabs abs floor fmod get_group_id "
@@ -61,7 +61,11 @@ def case(operator: Callable[..., Any], *args: Any, **kwargs: Any) -> Case:
 
 def halved(item: Case) -> Case:
     """The same call on float16 tensors."""
-    args, kwargs = tree_map_only(torch.Tensor, lambda tensor: tensor.half(), (item.args, item.kwargs))
+
+    def half(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.half() if tensor.is_floating_point() else tensor
+
+    args, kwargs = tree_map_only(torch.Tensor, half, (item.args, item.kwargs))
     return Case(item.operator, args, kwargs)
 
 
@@ -118,7 +122,7 @@ class Built:
         target = tvm.target.Target("llvm")
         with target:
             module = lower(program_of(cases)).module
-        self.machine = relax.VirtualMachine(relax.build(module, target), tvm.cpu())
+        self.machine = relax.VirtualMachine(relax.build(module, target, relax_pipeline=relax_pipeline(target)), tvm.cpu())
 
     def run(self, name: str, *inputs: torch.Tensor) -> list[torch.Tensor]:
         """The results of a case, on its own inputs unless others are given."""
@@ -134,35 +138,17 @@ class Built:
             assert difference.ok, f"{difference}\nexpected {wanted}\nfound {found}"
 
 
-def check_gpu_source(cases: dict[str, Case], kind: str) -> None:
+def check_gpu_source(cases: dict[str, Case], device: str) -> None:
     """Build cases for a GPU; every function that the kernels call must exist there."""
-    target = tvm.target.Target({"kind": kind, **_LIMITS}, host="llvm")
+    kind, target = find_target(device).kind, tvm_target(find_target(device))
     with target:
         module = lower(program_of(cases)).module
-    executable = relax.build(module, target, relax_pipeline=_gpu_pipeline(target))
-    source = executable.mod.imports[0].imports[0].inspect_source("")
+    executable = relax.build(module, target, relax_pipeline=relax_pipeline(target))
+    source = "".join(part.inspect_source("") for part in executable.mod.imports[0].imports)
     code = re.sub(r"//.*|#.*|\[\[.*?\]\]", "", source)
-    declared = set(re.findall(r"\b(\w+_kernel)\(", code))
-    called = set(re.findall(r"\b([a-z]\w*)\s*\(", code)) - declared
+    called = set(re.findall(r"\b([a-z]\w*)\s*\(", code))
     unknown = {name for name in called - _KNOWN_CALLS[kind] if not re.fullmatch(_LANGUAGE, name)}
     assert not unknown, f"{kind} has no {sorted(unknown)}"
 
 
-def _gpu_pipeline(target: tvm.target.Target) -> tvm.transform.Pass:
-    """TVM's generic rules, without those that stop at an assertion (GEMV on [row] += f(x[row, k], mean[row]))."""
-    transforms = relax.transform
-    rules = [dlight.gpu.Reduction(), dlight.gpu.GeneralReduction(), dlight.gpu.Fallback()]
-    return tvm.transform.Sequential(
-        [
-            transforms.LegalizeOps(),
-            transforms.AnnotateTIROpPattern(),
-            transforms.FuseOps(),
-            transforms.FuseTIR(),
-            dlight.ApplyDefaultSchedule(*([dlight.gpu.Matmul()] if target.kind.name == "opencl" else []), *rules),
-            *gpu_generic.dataflow_lower_passes(target),
-            *gpu_generic.finalize_passes(target),
-        ]
-    )
-
-
-_LANGUAGE = r"if|for|while|return|sizeof|(convert_|v)?(bool|u?char|u?short|u?int|u?long|half|float)\d*|v[a-z]+\d*"
+_LANGUAGE = r"\w+_kernel(_\d+)?|if|for|while|return|sizeof|(convert_|v)?(bool|u?char|u?short|u?int|u?long|half|float)\d*|v[a-z]+\d*"

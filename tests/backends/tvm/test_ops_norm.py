@@ -18,6 +18,7 @@ NORMS = [
     case(aten.layer_norm.default, X, [40]),
     case(aten.layer_norm.default, X, [40], W, B, 1e-6),
     case(aten.layer_norm.default, X, [40], W),
+    case(aten.layer_norm.default, X[0, 0], [40], W, B),
     case(aten.layer_norm.default, X, [3, 40], W.expand(3, 40).contiguous(), None),
     case(aten.group_norm.default, IMAGE, 4),
     case(aten.group_norm.default, IMAGE, 4, CHANNEL_W, CHANNEL_B, 1e-6),
@@ -29,6 +30,7 @@ NORMS = [
     case(aten.softmax.int, X, -1),
     case(aten.softmax.int, X * 40, 1),
     case(aten.softmax.int, torch.tensor(3.0), 0),
+    case(aten.softmax.int, X[0, 0], 0),
     case(aten._softmax.default, X, 2, False),
     case(aten.log_softmax.int, X, -1),
     case(aten._log_softmax.default, X, 0, False),
@@ -46,6 +48,6 @@ def test_matches_torch(built: Built, name: str) -> None:
     built.check(name, 2e-3 if "half" in name else 1e-5)
 
 
-@pytest.mark.parametrize("kind", GPUS)
-def test_compiles_for_a_gpu(kind: str) -> None:
-    check_gpu_source(CASES, kind)
+@pytest.mark.parametrize("device", GPUS)
+def test_compiles_for_a_gpu(device: str) -> None:
+    check_gpu_source(CASES, device)

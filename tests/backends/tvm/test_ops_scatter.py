@@ -63,6 +63,6 @@ def test_matches_torch(built: Built, name: str) -> None:
     built.check(name, 2e-3 if "half" in name else 1e-5)
 
 
-@pytest.mark.parametrize("kind", GPUS)
-def test_compiles_for_a_gpu(kind: str) -> None:
-    check_gpu_source(CASES, kind)
+@pytest.mark.parametrize("device", GPUS)
+def test_compiles_for_a_gpu(device: str) -> None:
+    check_gpu_source(CASES, device)

@@ -1,0 +1,57 @@
+"""The tensors of an artifact, in safetensors files: plain data, mapped into memory when read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from penstock.backends.digest import tensor_digest
+from penstock.passes.core.errors import UsageError
+
+WEIGHTS = "weights.safetensors"
+CHECK = "check.safetensors"
+
+
+def store_distinct(path: Path, tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """Write every distinct tensor once, under the first of its names.
+
+    Returns:
+        For every other name, the name it is stored under.
+    """
+    first: dict[str, str] = {}
+    aliases: dict[str, str] = {}
+    for name in sorted(tensors):
+        stored = first.setdefault(tensor_digest(tensors[name]), name)
+        if stored != name:
+            aliases[name] = stored
+    store(path, {name: tensors[name] for name in first.values()})
+    return aliases
+
+
+def store(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write tensors under their names."""
+    save_file({name: _packed(tensors[name]) for name in sorted(tensors)}, path)
+
+
+def read(path: Path, aliases: Mapping[str, str] | None = None) -> dict[str, torch.Tensor]:
+    """The tensors of a file by name, those stored under another name included.
+
+    Raises:
+        UsageError: not a safetensors file, or an alias of nothing.
+    """
+    try:
+        tensors: dict[str, torch.Tensor] = load_file(path)
+        return tensors | {name: tensors[stored] for name, stored in (aliases or {}).items()}
+    except (SafetensorError, OSError, KeyError) as error:
+        raise UsageError(f"{path} is damaged: {error}; compile the model again") from error
+
+
+def _packed(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor dense and with its storage to itself, as the format asks."""
+    packed = tensor.detach().cpu().contiguous()
+    alone = packed.untyped_storage().nbytes() == packed.numel() * packed.element_size()
+    return packed if alone else packed.clone()
