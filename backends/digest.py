@@ -18,5 +18,5 @@ def tensor_digest(tensor: torch.Tensor) -> str:
     """The digest of a tensor's dtype, shape and values."""
     digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
     flat = tensor.detach().cpu().contiguous().reshape(-1)
-    digest.update(memoryview(flat.view(torch.uint8).numpy()))
+    digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import importlib.metadata
 import importlib.util
+import logging
 from functools import cache
 from pathlib import Path
 
 _NAMES = frozenset({"libpenstock_runtime.so", "libpenstock_runtime.dylib"})
+_log = logging.getLogger(__name__)
 
 
 @cache
@@ -16,7 +18,11 @@ def native_library() -> ctypes.CDLL | None:
     """The loaded library, or None. An install holds it beside the modules; an editable one, in site-packages."""
     for path in _candidates():
         if path.name in _NAMES and path.is_file():
-            library = ctypes.CDLL(str(path))
+            try:
+                library = ctypes.CDLL(str(path))
+            except OSError as error:
+                _log.warning("the native library %s does not load: %s", path, error)
+                continue
             library.penstock_runtime_version.restype = ctypes.c_char_p
             library.penstock_exchange_paths.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
             return library
@@ -26,7 +32,7 @@ def native_library() -> ctypes.CDLL | None:
 def native_version() -> str | None:
     """The version of the native library, or None."""
     library = native_library()
-    return library.penstock_runtime_version().decode() if library is not None else None
+    return None if library is None else str(library.penstock_runtime_version(), "ascii")
 
 
 def _candidates() -> list[Path]:

@@ -75,7 +75,7 @@ class SignatureRecord(_Record):
         return Signature(inputs, outputs, self.arguments, self.result, self.states)
 
 
-class PassRecord(_Record):
+class AppliedPass(_Record):
     """One pass that ran, with its options as ``--pass`` takes them."""
 
     setting: str
@@ -143,7 +143,7 @@ class Description(_Record):
     host: HostRecord
     plan: Plan
     signature: SignatureRecord
-    passes: tuple[PassRecord, ...]
+    passes: tuple[AppliedPass, ...]
     losses: dict[str, tuple[LossRecord, ...]]
     memory: MemoryRecord
     kernels: tuple[KernelRecord, ...]

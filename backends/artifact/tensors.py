@@ -16,6 +16,13 @@ WEIGHTS = "weights.safetensors"
 CHECK = "check.safetensors"
 
 
+def check_tensors(inputs: Mapping[str, torch.Tensor], outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The content of the check file: example inputs and expected outputs by name."""
+    return {f"input.{name}": tensor for name, tensor in inputs.items()} | {
+        f"output.{name}": tensor for name, tensor in outputs.items()
+    }
+
+
 def store_distinct(path: Path, tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
     """Write every distinct tensor once, under the first of its names.
 

@@ -1,128 +1,105 @@
-"""Writing an artifact: everything as bytes first, then one atomic step."""
+"""Writing an artifact in one atomic step, file by file: no more than one file's content is held in memory."""
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-from collections.abc import Mapping, Sequence
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import save
 
-from penstock.backends.artifact.atomic import replace_folder
-from penstock.backends.artifact.manifest import (
-    FILE_NAME,
-    SCHEMA_VERSION,
-    ArgumentEntry,
-    FileEntry,
-    KernelEntry,
-    LossEntry,
-    Manifest,
-    MemoryEntry,
-    plan_entry,
-    signature_entry,
-    tool_versions,
-)
-from penstock.backends.artifact.reader import is_artifact
-from penstock.backends.targets import Target
-from penstock.backends.tvm.build import CompiledProgram
-from penstock.passes.analysis.memory import memory
+from penstock.backends.artifact import tensors
+from penstock.backends.artifact.atomic import staged_folder
+from penstock.backends.artifact.manifest import MANIFEST, Description, FileRecord, Manifest
+from penstock.backends.artifact.reader import SYSTEM_FILES, Artifact, files_below
+from penstock.backends.digest import file_digest
 from penstock.passes.core.errors import UsageError
-from penstock.passes.core.program import Program
-
-WEIGHTS = "weights.safetensors"
-CHECK = "check.safetensors"
-INPUT, EXPECTED = "input:", "expected:"
 
 
-def artifact_files(
-    program: Program,
-    compiled: CompiledProgram,
-    target: Target,
-    expected: Sequence[torch.Tensor],
-    losses: Sequence[LossEntry] = (),
-    extra_files: Mapping[str, bytes] | None = None,
-) -> dict[str, bytes]:
-    """All files of an artifact.
+def write_artifact(
+    destination: Path,
+    description: Description,
+    files: Mapping[str, bytes],
+    weights: Mapping[str, torch.Tensor],
+    check: Mapping[str, torch.Tensor],
+) -> None:
+    """Write an artifact, replacing one that is there.
 
     Args:
-        program: the Program that was compiled.
-        expected: what the oracle gave for the Program's example inputs, one tensor per output.
-        losses: what the lossy passes cost.
-        extra_files: reports and the like, by relative path.
-    """
-    stored, aliases = _weights(program)
-    examples = {f"{INPUT}{spec.name}": value for spec, value in zip(program.signature.inputs, program.examples, strict=True)}
-    results = {f"{EXPECTED}{spec.name}": value for spec, value in zip(program.signature.outputs, expected, strict=True)}
-    files = {
-        **compiled.files,
-        WEIGHTS: _safetensors(stored),
-        CHECK: _safetensors({**examples, **results}),
-        **(extra_files or {}),
-    }
-    figures = memory(program)
-    manifest = Manifest(
-        schema_version=SCHEMA_VERSION,
-        target=dataclasses.asdict(target),
-        plan=plan_entry(program.plan),
-        signature=signature_entry(program.signature),
-        functions=compiled.functions,
-        weight_aliases=aliases,
-        passes=program.provenance,
-        losses=tuple(losses),
-        memory=MemoryEntry(weight_bytes=figures.weight_bytes, activation_bytes=figures.activation_bytes),
-        kernels=tuple(
-            KernelEntry(
-                name=kernel.name,
-                file=f"kernels/{kernel.file_name}",
-                arguments=tuple(ArgumentEntry(**dataclasses.asdict(argument)) for argument in kernel.arguments),
-                grid=kernel.grid,
-                block=kernel.block,
-                local_memory_bytes=kernel.local_memory_bytes,
-            )
-            for kernel in compiled.kernels
-        ),
-        tools=tool_versions(),
-        files={name: _entry(content) for name, content in sorted(files.items())},
-    )
-    return {**files, FILE_NAME: manifest.to_json()}
-
-
-def write_artifact(destination: Path, files: Mapping[str, bytes]) -> None:
-    """Write the files of an artifact at once; see `atomic`.
+        description: everything the manifest says but file hashes.
+        files: libraries, kernel sources, reports, by relative path.
+        weights: at least those that the functions take; others are left out.
+        check: example inputs and expected outputs, see `tensors.check_tensors`.
 
     Raises:
-        UsageError: `destination` exists and is not an artifact, or cannot be written.
+        UsageError: `destination` holds something else, or cannot be written.
     """
-    check_destination(destination)
-    replace_folder(destination, files)
+    with _staged(destination) as folder:
+        for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+        aliases = tensors.store_distinct(
+            folder / tensors.WEIGHTS, {name: weights[name] for name in description.weight_names}
+        )
+        tensors.store(folder / tensors.CHECK, check)
+        records = {
+            name: FileRecord(sha256=file_digest(path), size=path.stat().st_size)
+            for name, path in files_below(folder).items()
+        }
+        manifest = Manifest(**dict(description), aliases=aliases, files=records)
+        (folder / MANIFEST).write_bytes(manifest.to_json())
+
+
+def copy_artifact(artifact: Artifact, destination: Path) -> None:
+    """Copy an artifact, replacing one that is there.
+
+    Raises:
+        UsageError: `destination` holds something else, or cannot be written.
+    """
+    with _staged(destination) as folder:
+        for name in (*artifact.manifest.files, MANIFEST):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(artifact.path / name, folder / name)
 
 
 def check_destination(destination: Path) -> None:
-    """Refuse to replace what is not an artifact; worth asking before long work."""
-    if destination.exists() and not is_artifact(destination):
-        raise UsageError(f"{destination} exists and is not a penstock artifact; name another output or remove it")
+    """Refuse to replace anything but an artifact; worth asking before long work.
+
+    Raises:
+        UsageError: there is something else, or the artifact there holds files that penstock did not write.
+    """
+    if not destination.exists():
+        return
+    way_out = "name another output or move it away"
+    listed = _listed_files(destination)
+    if listed is None:
+        raise UsageError(f"{destination} exists and is not a penstock artifact; {way_out}")
+    strange = sorted(set(files_below(destination)) - listed - SYSTEM_FILES)
+    if strange:
+        raise UsageError(f"{destination} holds '{strange[0]}', which penstock did not write; {way_out}")
 
 
-def _weights(program: Program) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Each distinct tensor once under its first name, and the names that are aliases of those."""
-    first: dict[int, str] = {}
-    stored: dict[str, torch.Tensor] = {}
-    aliases: dict[str, str] = {}
-    for name, tensor in program.weights.items():
-        if id(tensor) in first:
-            aliases[name] = first[id(tensor)]
-        else:
-            first[id(tensor)] = name
-            stored[name] = tensor
-    return stored, aliases
+@contextlib.contextmanager
+def _staged(destination: Path) -> Iterator[Path]:
+    """A folder to fill in place of `destination`; failures of the file system as errors of ours."""
+    destination = destination.resolve()  # where a link leads
+    try:
+        check_destination(destination)
+        with staged_folder(destination) as folder:
+            yield folder
+    except OSError as error:
+        raise UsageError(f"cannot write {destination}: {error.strerror or error}") from error
 
 
-def _safetensors(tensors: Mapping[str, torch.Tensor]) -> bytes:
-    # A copy each: safetensors refuses tensors that share storage, as slices of one parameter do.
-    return save({name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()})
-
-
-def _entry(content: bytes) -> FileEntry:
-    return FileEntry(size=len(content), sha256=hashlib.sha256(content).hexdigest())
+def _listed_files(folder: Path) -> set[str] | None:
+    """The files of an artifact of any version by its manifest, or None for anything else."""
+    try:
+        data: Any = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(data, dict) or data.get("format") != "penstock" or not isinstance(data.get("files"), dict):
+        return None
+    return {MANIFEST, *data["files"]}

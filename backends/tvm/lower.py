@@ -103,9 +103,9 @@ def _lower_node(builder: Any, node: Node, values: dict[Node, Any], problems: _Pr
     except PenstockError:
         raise
     except Exception as error:
-        raise InvalidProgramError(
-            f"lowering '{node.name}' ({node.target}, {source_of(node)}) failed: {type(error).__name__}: {error}"
-        ) from error
+        place = ", ".join(filter(None, (str(node.target), source_of(node))))
+        reason = f"{type(error).__name__}: {error}"
+        raise InvalidProgramError(f"lowering '{node.name}' ({place}) failed: {reason}") from error
     _check_result(node, result)
     return result
 

@@ -11,8 +11,8 @@ def tvm_target(target: Target) -> tvm.target.Target:
     """The TVM target, with the code generator of its host."""
     host = {"kind": "llvm", "mtriple": target.host} if target.host else {"kind": "llvm"}
     if target.kind == "llvm":
-        return tvm.target.Target({**host, **_native_cpu()} if not target.host else host)
-    options = {
+        return tvm.target.Target(host if target.host else {**host, "mcpu": native_cpu()})
+    options: dict[str, str | int] = {
         "kind": target.kind,
         "max_threads_per_block": target.limits.max_threads,
         "max_shared_memory_per_block": target.limits.local_memory_bytes,
@@ -26,7 +26,6 @@ def tvm_target(target: Target) -> tvm.target.Target:
     return tvm.target.Target(options, host=host)
 
 
-def _native_cpu() -> dict[str, str]:
-    """The instruction set of the machine at hand."""
-    cpu = tvm.get_global_func("target.llvm_get_system_cpu", allow_missing=True)
-    return {"mcpu": str(cpu())} if cpu else {}
+def native_cpu() -> str:
+    """What LLVM calls the CPU of the machine at hand, e.g. ``znver4``: the instruction set to compile for."""
+    return str(tvm.get_global_func("target.llvm_get_system_cpu")())

@@ -28,8 +28,6 @@ from penstock.frontends.onnx.tensors import tensor_of_proto
 from penstock.passes.core.errors import CaptureError, Unsupported, UnsupportedOperatorError, UsageError
 from penstock.passes.core.shapes import FAKE_MODE, fake_like
 
-__all__ = ["import_graph"]
-
 ops.load()
 
 LARGEST_FOLDED = 65536
@@ -77,6 +75,7 @@ class _Import:
 
     def __init__(self, file: OnnxFile) -> None:
         self.file = file
+        self.opsets = file.opsets
         self.steps: list[Step] = []
         self.refused: dict[tuple[str, str], list[Origin]] = {}
         self.count = 0
@@ -107,6 +106,9 @@ class _Import:
             self.count += 1
             self._node(node, scope)
 
+    def _opset(self, node: onnx.NodeProto) -> int:
+        return self.opsets.get(node.domain, 0)
+
     def _tensor(self, proto: onnx.TensorProto) -> Tensor:
         try:
             return tensor_of_proto(proto, self.file.folder)
@@ -133,7 +135,7 @@ class _Import:
         self, node: onnx.NodeProto, values: Sequence[Value | None], scope: Scope, origin: Origin
     ) -> tuple[Value, ...]:
         """The values that a node makes; empty where it depends on something unsupported."""
-        if not is_supported(node.domain, node.op_type, self.file.opsets.get(node.domain, 0)):
+        if not is_supported(node.domain, node.op_type, self._opset(node)):
             raise UnsupportedFormError(_advice(node))
         if _REFUSED in values:
             return ()
@@ -145,7 +147,7 @@ class _Import:
 
     def _compute(self, node: onnx.NodeProto, values: Sequence[Value | None], origin: Origin) -> tuple[Value, ...]:
         """Fold a node of the operator table, or make it a step."""
-        operator = find_operator(node.domain, node.op_type, self.file.opsets.get(node.domain, 0))
+        operator = find_operator(node.domain, node.op_type, self._opset(node))
         assert operator is not None
         step = operator.bind(node, values, origin)
         try:
@@ -217,7 +219,7 @@ class _Import:
 def _advice(node: onnx.NodeProto) -> str:
     if node.op_type in _ADVICE:
         return _ADVICE[node.op_type]
-    if node.domain not in ("", "ai.onnx"):
+    if node.domain:
         return f"operators of '{node.domain}' are not ONNX's own; export the model without the tool that put them in"
     near = difflib.get_close_matches(node.op_type, supported_operators(), n=1, cutoff=0.75)
     hint = f"the nearest supported operator is {near[0]}; " if near else ""

@@ -9,6 +9,7 @@ import onnx
 from onnx import ModelProto, defs, helper, inliner, shape_inference
 
 from penstock.frontends.onnx import sequences
+from penstock.frontends.onnx.read import opsets_of
 from penstock.frontends.onnx.registry import find_operator
 
 Operator = tuple[str, str]  # domain and name
@@ -49,7 +50,7 @@ def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 def _lacking(model: ModelProto) -> set[Operator]:
     """The operators of a model that the table lacks."""
-    opsets = _opsets(model)
+    opsets = opsets_of(model)
     used = {(node.domain, node.op_type) for node in all_nodes(model.graph)}
     return {(domain, name) for domain, name in used if not is_supported(domain, name, opsets.get(domain, 0))}
 
@@ -57,7 +58,7 @@ def _lacking(model: ModelProto) -> set[Operator]:
 def _is_defined(operator: Operator, model: ModelProto) -> bool:
     """Whether ONNX defines an operator by others."""
     domain, name = operator
-    opset = _opsets(model).get(domain, 0)
+    opset = opsets_of(model).get(domain, 0)
     if not defs.has(name, opset, domain):
         return False
     schema: Any = defs.get_schema(name, opset, domain)
@@ -73,7 +74,7 @@ def _inlined(model: ModelProto, operator: Operator) -> ModelProto:
     ready = shape_inference.infer_shapes(model)
     for tensor in ready.graph.initializer:
         ready.graph.value_info.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-    schema: Any = defs.get_schema(name, _opsets(model)[domain], domain)
+    schema: Any = defs.get_schema(name, opsets_of(model)[domain], domain)
     defaults = {key: item.default_value for key, item in schema.attributes.items() if item.default_value.name}
     for node in all_nodes(ready.graph):
         if (node.domain, node.op_type) == operator:
@@ -83,7 +84,3 @@ def _inlined(model: ModelProto, operator: Operator) -> ModelProto:
         return inliner.inline_selected_functions(ready, [operator], inline_schema_functions=True)
     except RuntimeError:
         return model
-
-
-def _opsets(model: ModelProto) -> dict[str, int]:
-    return {item.domain: item.version for item in model.opset_import}

@@ -112,7 +112,11 @@ class OnnxModule(nn.Module):
     def step_at(self, path: str) -> Step | None:
         """The step whose module path below this module is `path`, or None."""
         name, _, index = path.partition(".")
-        return self.steps[int(index)] if name == "onnx_steps" and index else None
+        if name != "onnx_steps" or not index:
+            return None
+        step = self.onnx_steps[int(index)]
+        assert isinstance(step, Step)
+        return step
 
 
 def _register(root: nn.Module, value: Value) -> str:

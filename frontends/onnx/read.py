@@ -32,7 +32,7 @@ class OnnxFile:
     @property
     def opsets(self) -> dict[str, int]:
         """The version of each operator domain; '' is ONNX's own."""
-        return {"" if item.domain == "ai.onnx" else item.domain: item.version for item in self.model.opset_import}
+        return opsets_of(self.model)
 
 
 def read_onnx(source: Path | str | ModelProto) -> OnnxFile:
@@ -47,8 +47,8 @@ def read_onnx(source: Path | str | ModelProto) -> OnnxFile:
     else:
         path = Path(source)
         try:
-            model = onnx.load(path, load_external_data=False)
-        except (OSError, DecodeError, UnicodeDecodeError, ValueError) as error:
+            model = onnx.load(path, format="protobuf", load_external_data=False)
+        except (OSError, DecodeError) as error:
             raise UsageError(f"cannot read {path} as an ONNX file: {_first_line(error)}") from error
         file = OnnxFile(model, path.parent, path.name)
     try:
@@ -63,6 +63,11 @@ def read_onnx(source: Path | str | ModelProto) -> OnnxFile:
     if file.model.graph.sparse_initializer:
         raise UsageError(f"{file.name} holds sparse tensors; store them dense")
     return file
+
+
+def opsets_of(model: ModelProto) -> dict[str, int]:
+    """The version of each operator domain of a model; '' is ONNX's own, which ``ai.onnx`` means as well."""
+    return {"" if item.domain == "ai.onnx" else item.domain: item.version for item in model.opset_import}
 
 
 def _first_line(error: Exception) -> str:

@@ -166,17 +166,13 @@ def onnx_op(*names: str, since: int = OLDEST_OPSET, domain: str = "") -> Callabl
 
 def find_operator(domain: str, name: str, opset: int) -> Operator | None:
     """The row for an operator at an opset: the newest that is not newer than the opset."""
-    rows = [row for row in _TABLE.get((_canonical(domain), name), ()) if row.since <= opset]
+    rows = [row for row in _TABLE.get((domain, name), ()) if row.since <= opset]
     return max(rows, key=lambda row: row.since, default=None)
 
 
 def supported_operators(domain: str = "") -> list[str]:
     """The names of the supported operators of a domain, sorted."""
-    return sorted(name for known, name in _TABLE if known == _canonical(domain))
-
-
-def _canonical(domain: str) -> str:
-    return "" if domain == "ai.onnx" else domain
+    return sorted(name for known, name in _TABLE if known == domain)
 
 
 def _snake(name: str) -> str:

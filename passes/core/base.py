@@ -28,6 +28,7 @@ from torch.fx import Node
 
 from penstock.passes.core.context import Context
 from penstock.passes.core.errors import InvalidProgramError
+from penstock.passes.core.printer import format_call, format_type
 from penstock.passes.core.program import Program
 from penstock.passes.core.rewriter import Emitter, Rewriter
 
@@ -97,11 +98,28 @@ class RewritePass(Pass):
                 if isinstance(answer, Refusal):
                     context.decline(self.name(), node, answer.reason)
                 elif answer is not None:
+                    if self.exactness == "exact":
+                        check_type(self.name(), node, answer)
                     edit.replace(node, answer)
                     replaced += 1
             if replaced:
                 changed[name] = edit.finish(name)
         return program.with_graphs(**changed) if changed else program
+
+
+def check_type(made_by: str, node: Node, replacement: Node | Sequence[Node]) -> None:
+    """Raise `InvalidProgramError` unless a replacement has the shape and dtype of what it replaces."""
+    if isinstance(replacement, Node):
+        pairs = [(node, replacement)]
+    else:
+        pairs = [(user, replacement[int(user.args[1])]) for user in node.users]  # type: ignore[arg-type]
+    for old, new in pairs:
+        expected, found = format_type(old.meta["val"]), format_type(new.meta["val"])
+        if expected != found:
+            raise InvalidProgramError(
+                f"{made_by}: replaced '{old.name}' ({format_call(old)}), which is {expected}, "
+                f"by '{new.name}' ({format_call(new)}), which is {found}"
+            )
 
 
 _REGISTRY: dict[str, type[Pass]] = {}

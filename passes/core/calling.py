@@ -10,7 +10,7 @@ all of them in the order of the signature; without them each starts at its initi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,27 +29,30 @@ def bind(
     """The flat inputs of a call: one tensor per input of the signature, checked.
 
     Args:
-        args: tensors or numpy arrays, nested as the model takes them; the states may follow.
-        kwargs: the same by keyword, in any order.
+        args: tensors or numpy arrays, nested as at capture; the states may follow.
+        kwargs: the keyword arguments of the capture, in any order. Without `args`: also one tensor per input of the
+            signature, by the names there.
         initial: what each state starts at, by name.
 
     Raises:
         UsageError: a number, name, nest, shape or dtype differs; the message names the input.
     """
-    positional, names = signature.arguments["tuple"]
-    expected = len(positional["tuple"])
-    states = args[expected:] or [initial[name] for name in signature.states]
-    if len(args) < expected or len(states) != len(signature.states):
-        raise UsageError(f"expected {_expected(signature, expected)}, got {len(args)} positional argument(s)")
-    if set(kwargs) != set(names["dict"]):
-        raise UsageError(f"expected the keyword arguments {_named(names['dict'])}, got {_named(kwargs)}")
-    leaves = match(positional, tuple(args[:expected]), _is_array, "args")
-    leaves += match(names, {name: kwargs[name] for name in names["dict"]}, _is_array, "kwargs")
-    return [_checked(spec, leaf) for spec, leaf in zip(signature.inputs, [*leaves, *states], strict=True)]
+    positional, named = signature.arguments["tuple"][0]["tuple"], signature.arguments["tuple"][1]["dict"]
+    specs = signature.inputs[: len(signature.inputs) - len(signature.states)]
+    states = list(args[len(positional) :]) or [initial[name] for name in signature.states]
+    if not args and set(kwargs) == {spec.name for spec in specs}:
+        leaves = [kwargs[spec.name] for spec in specs]
+    else:
+        _check_count(signature, len(positional), len(args))
+        if set(kwargs) != set(named):
+            raise UsageError(f"expected the keyword arguments {_listed(named)}, got {_listed(kwargs)}")
+        leaves = match({"tuple": positional}, tuple(args[: len(positional)]), _is_leaf, "args")
+        leaves += match({"dict": named}, {name: kwargs[name] for name in named}, _is_leaf, "kwargs")
+    return [as_tensor(spec, value) for spec, value in zip(signature.inputs, [*leaves, *states], strict=True)]
 
 
 def nest(signature: Signature, outputs: Sequence[torch.Tensor]) -> Any:
-    """The model's own result filled with flat outputs; with a dict of the new states if the model has any."""
+    """The model's own result, filled with flat outputs; and a dict of the new states if the model has any."""
     count = len(signature.outputs) - len(signature.states)
     result = rebuild(signature.result, outputs[:count])
     if not signature.states:
@@ -57,40 +60,46 @@ def nest(signature: Signature, outputs: Sequence[torch.Tensor]) -> Any:
     return result, dict(zip(signature.states, outputs[count:], strict=True))
 
 
-def _is_array(value: Any) -> bool:
-    return isinstance(value, (torch.Tensor, np.ndarray, np.generic))
+def as_tensor(spec: TensorSpec, value: Any) -> torch.Tensor:
+    """A torch tensor on the CPU, of the shape and dtype that the spec asks for; nothing is converted silently.
 
-
-def _checked(spec: TensorSpec, value: Any) -> torch.Tensor:
-    tensor = _tensor(spec, value)
+    Raises:
+        UsageError: it is neither tensor nor array, or its shape or dtype differs.
+    """
+    tensor = _to_torch(spec.name, value)
     if (tuple(tensor.shape), tensor.dtype) != (spec.shape, spec.dtype):
         raise UsageError(
             f"input '{spec.name}': expected {short_type(dtype_name(spec.dtype), spec.shape)}, "
             f"got {short_type(dtype_name(tensor.dtype), tensor.shape)}; "
-            f"shapes and dtypes are fixed at capture, so convert the input or capture the model again"
+            f"shapes and dtypes are fixed at capture: convert the input, or capture the model anew"
         )
     return tensor
 
 
-def _tensor(spec: TensorSpec, value: Any) -> torch.Tensor:
-    if not _is_array(value):
-        raise UsageError(f"input '{spec.name}': expected a tensor, got {type(value).__name__}")
-    if not isinstance(value, torch.Tensor):
-        try:
-            value = torch.from_numpy(np.require(value, requirements=("C", "W")))
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"input '{spec.name}': the numpy array does not become a tensor: {error}") from error
-    if is_fake(value):
-        raise UsageError(f"input '{spec.name}' is a fake tensor: it has a shape but no data")
-    return value.detach().to("cpu")
+def _to_torch(name: str, value: Any) -> torch.Tensor:
+    if not isinstance(value, (torch.Tensor, np.ndarray, np.generic)):
+        raise UsageError(f"input '{name}': expected a tensor or a numpy array, got {type(value).__name__}")
+    try:
+        array = None if isinstance(value, torch.Tensor) else np.require(value, requirements=("C", "W"))
+        tensor = value if array is None else torch.from_numpy(array)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"input '{name}': this numpy array does not become a tensor: {error}") from error
+    if is_fake(tensor):
+        raise UsageError(f"input '{name}' is a fake tensor: it has a shape but no data")
+    return tensor.detach().to("cpu")
 
 
-def _expected(signature: Signature, count: int) -> str:
-    text = f"{count} positional argument(s)"
-    if signature.states:
-        text += f", or {count + len(signature.states)} with the states {', '.join(signature.states)}"
-    return text
+def _is_leaf(value: Any) -> bool:
+    return not isinstance(value, (Mapping, list, tuple))  # whether it is a tensor, `as_tensor` says by its name
 
 
-def _named(names: Mapping[str, Any]) -> str:
+def _check_count(signature: Signature, expected: int, given: int) -> None:
+    allowed = {expected, expected + len(signature.states)}
+    if given not in allowed:
+        states = f", or {max(allowed)} with the states {', '.join(signature.states)}" if signature.states else ""
+        inputs = ", ".join(spec.name for spec in signature.inputs)
+        raise UsageError(f"expected {expected} positional argument(s){states}, got {given}; the inputs are {inputs}")
+
+
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(map(str, names)) or "(none)"

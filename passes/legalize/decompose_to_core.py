@@ -14,7 +14,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.node import map_arg
 
-from penstock.passes.core.base import Pass, Refusal, Replacement, register
+from penstock.passes.core.base import Pass, Refusal, Replacement, check_type, register
 from penstock.passes.core.context import Context
 from penstock.passes.core.program import Program
 from penstock.passes.core.rewriter import Emitter, Rewriter
@@ -61,6 +61,7 @@ class DecomposeToCore(Pass):
                 if isinstance(answer, Refusal):
                     context.decline(self.name(), node, answer.reason)
                 elif answer is not None:
+                    check_type(self.name(), node, answer)
                     edit.replace(node, answer)
                     replaced += 1
             if replaced:

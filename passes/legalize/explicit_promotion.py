@@ -84,7 +84,8 @@ class ExplicitPromotion(RewritePass):
         now = arguments_of(node)
         dtype = _computed_in(node, now)
         changes = {name: _cast(emit, value, dtype) for name, value in now.items() if name != "condition"}
-        changes.update({name: neutral for name, neutral in _RESTATED.items() if name in now})
+        if dtype.is_floating_point or dtype == torch.int64:  # a sum of narrower integers has to name its dtype
+            changes.update({name: neutral for name, neutral in _RESTATED.items() if name in now})
         changes = {name: value for name, value in changes.items() if value is not now[name]}
         return emit.changed(node, changes) if changes else None
 

@@ -10,7 +10,7 @@ import torch
 from torch.fx import Node
 
 from penstock.passes.core.arguments import arguments_of
-from penstock.passes.core.base import Operators, Refusal, Replacement, RewritePass, register
+from penstock.passes.core.base import Operators, Replacement, RewritePass, register
 from penstock.passes.core.rewriter import Emitter
 from penstock.passes.core.shapes import shape_of
 
@@ -53,8 +53,6 @@ class TransposedConv3d(RewritePass):
 
     def rewrite(self, node: Node, emit: Emitter) -> Replacement:
         """The convolution over the widened operand."""
-        if 0 in shape_of(node):
-            return Refusal("its result has no elements")
         now = arguments_of(node)
         x, weight, groups = now["input"], now["weight"], now["groups"]
         names = ("stride", "padding", "output_padding", "dilation")

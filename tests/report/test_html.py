@@ -50,7 +50,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def report(captured: Program, make_report: Callable[..., Report]) -> Report:
-    kernels = [Kernel("fused_linear_add", 3, (2, 4, 1), (64, 1, 1))]
+    kernels = [Kernel("fused_linear_add", (2, 4, 1), (64, 1, 1))]
     return make_report(captured, target="apple-a18-pro", memory_budget=1 << 16, kernels=kernels)
 
 

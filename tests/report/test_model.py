@@ -14,7 +14,7 @@ from penstock.report import Kernel, Report
 
 
 def test_a_report_survives_json(captured: Program, make_report: Callable[..., Report]) -> None:
-    report = make_report(captured, kernels=[Kernel("fused_linear", 3, (2, 1, 1), (64, 1, 1))], memory_budget=4096)
+    report = make_report(captured, kernels=[Kernel("fused_linear", (2, 1, 1), (64, 1, 1))], memory_budget=4096)
     assert Report.from_json(report.to_json()) == report
 
 

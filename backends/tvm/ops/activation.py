@@ -22,13 +22,13 @@ def gelu(emit: Emit, x: Expr, approximate: str = "none") -> Expr:
 
 @lowers(aten.softplus.default)
 def softplus(emit: Emit, x: Expr, beta: float = 1, threshold: float = 20) -> Expr:
-    """log(1 + exp(beta x)) / beta; x where beta x is over the threshold."""
+    """``log(1 + exp(beta · x)) / beta``; ``x`` itself where ``beta · x`` is over the threshold."""
     return wide(emit, x, lambda v: relax.op.nn.softplus(v, float(beta), float(threshold)))
 
 
 @lowers(aten.mish.default)
 def mish(emit: Emit, x: Expr) -> Expr:
-    """X tanh(softplus(x))."""
+    """``x · tanh(softplus(x))``."""
 
     def function(value: Any) -> Any:
         softplus = tirx.if_then_else(value > 20.0, value, tirx.log(tirx.exp(value) + 1.0))
@@ -39,7 +39,7 @@ def mish(emit: Emit, x: Expr) -> Expr:
 
 @lowers(aten.elu.default)
 def elu(emit: Emit, x: Expr, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Expr:
-    """Scale (x if x > 0 else alpha (exp(input_scale x) - 1))."""
+    """``scale · x`` where positive, ``scale · alpha · (exp(input_scale · x) - 1)`` elsewhere."""
 
     def function(value: Any) -> Any:
         negative = exp_minus_one(value * float(input_scale)) * float(alpha * scale)
@@ -50,19 +50,19 @@ def elu(emit: Emit, x: Expr, alpha: float = 1, scale: float = 1, input_scale: fl
 
 @lowers(aten.leaky_relu.default)
 def leaky_relu(emit: Emit, x: Expr, slope: float = 0.01) -> Expr:
-    """X, times the slope where negative."""
+    """``x``, times the slope where negative."""
     return wide(emit, x, lambda v: relax.op.nn.leakyrelu(v, float(slope)))
 
 
 @lowers(aten.hardsigmoid.default)
 def hardsigmoid(emit: Emit, x: Expr) -> Expr:
-    """(x + 3) / 6 between 0 and 1."""
+    """``(x + 3) / 6``, kept between 0 and 1."""
     return wide(emit, x, lambda v: _gate(emit, v))
 
 
 @lowers(aten.hardswish.default)
 def hardswish(emit: Emit, x: Expr) -> Expr:
-    """X hardsigmoid(x)."""
+    """``x · hardsigmoid(x)``."""
     return wide(emit, x, lambda v: relax.op.multiply(v, emit(_gate(emit, v))))
 
 

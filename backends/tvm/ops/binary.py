@@ -7,9 +7,9 @@ torch promotes both operands.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-from torch._ops import OpOverload
 from tvm import relax, tirx
 
 from penstock.backends.tvm.ops.emit import (
@@ -37,7 +37,7 @@ _BOOLEAN: dict[Operation, Operation] = {
 }
 """What arithmetic means on booleans."""
 
-_PLAIN: dict[OpOverload, Operation] = {
+_PLAIN: dict[Any, Operation] = {
     aten.mul.Tensor: relax.op.multiply,
     aten.mul.Scalar: relax.op.multiply,
     aten.maximum.default: relax.op.maximum,
@@ -50,7 +50,7 @@ _PLAIN: dict[OpOverload, Operation] = {
     aten.bitwise_xor.Scalar: relax.op.bitwise_xor,
 }
 
-_COMPARISONS: dict[OpOverload, Operation] = {
+_COMPARISONS: dict[Any, Operation] = {
     aten.eq.Tensor: relax.op.equal,
     aten.eq.Scalar: relax.op.equal,
     aten.ne.Tensor: relax.op.equal,
@@ -65,7 +65,7 @@ _COMPARISONS: dict[OpOverload, Operation] = {
     aten.ge.Scalar: relax.op.greater_equal,
 }
 
-_LOGICAL: dict[OpOverload, Operation] = {
+_LOGICAL: dict[Any, Operation] = {
     aten.logical_and.default: relax.op.logical_and,
     aten.logical_or.default: relax.op.logical_or,
     aten.logical_xor.default: relax.op.logical_xor,
@@ -83,7 +83,7 @@ def apply(emit: Emit, operation: Operation, left: Value, right: Value, dtype: st
 @lowers(*_PLAIN)
 def plain(emit: Emit, left: Value, right: Value) -> Expr:
     """One Relax operator in the result's dtype."""
-    return apply(emit, _PLAIN[emit.node.target], left, right)
+    return apply(emit, _PLAIN[emit.target], left, right)
 
 
 @lowers(*_COMPARISONS)
@@ -92,7 +92,7 @@ def compare(emit: Emit, left: Value, right: Value) -> Expr:
 
     "Not equal" is the negation of "equal": TVM's own is false for NaN on a CPU.
     """
-    target, dtype = emit.node.target, promoted(left, right)
+    target, dtype = emit.target, promoted(left, right)
     result = apply(emit, _COMPARISONS[target], left, right, "int8" if dtype == "bool" else dtype)
     return emit(relax.op.logical_not(result)) if target in (aten.ne.Tensor, aten.ne.Scalar) else result
 
@@ -100,24 +100,24 @@ def compare(emit: Emit, left: Value, right: Value) -> Expr:
 @lowers(*_LOGICAL)
 def logical(emit: Emit, left: Value, right: Value) -> Expr:
     """A logical operation on which elements are not zero."""
-    return apply(emit, _LOGICAL[emit.node.target], left, right)
+    return apply(emit, _LOGICAL[emit.target], left, right)
 
 
 @lowers(aten.add.Tensor, aten.add.Scalar)
 def add(emit: Emit, left: Value, right: Value, alpha: float = 1) -> Expr:
-    """Left + alpha right."""
+    """``left + alpha · right``."""
     return apply(emit, relax.op.add, left, _scaled(emit, right, alpha))
 
 
 @lowers(aten.sub.Tensor, aten.sub.Scalar)
 def subtract(emit: Emit, left: Value, right: Value, alpha: float = 1) -> Expr:
-    """Left - alpha right."""
+    """``left - alpha · right``."""
     return apply(emit, relax.op.subtract, left, _scaled(emit, right, alpha))
 
 
 @lowers(aten.rsub.Tensor, aten.rsub.Scalar)
 def rsub(emit: Emit, left: Value, right: Value, alpha: float = 1) -> Expr:
-    """Right - alpha left."""
+    """``right - alpha · left``."""
     return apply(emit, relax.op.subtract, right, _scaled(emit, left, alpha))
 
 
@@ -129,7 +129,7 @@ def _scaled(emit: Emit, value: Value, alpha: float) -> Value:
 
 @lowers(aten.div.Tensor, aten.div.Scalar, aten.div.Tensor_mode, aten.div.Scalar_mode)
 def divide(emit: Emit, left: Value, right: Value, rounding_mode: str | None = None) -> Expr:
-    """Left / right: true, rounded down (``floor``) or towards zero (``trunc``)."""
+    """``left / right``: true, rounded down (``floor``) or towards zero (``trunc``)."""
     if not is_float(emit.dtype):
         return apply(emit, relax.op.floor_divide if rounding_mode == "floor" else relax.op.divide, left, right)
     quotient = apply(emit, relax.op.divide, left, right)
@@ -209,7 +209,7 @@ def power(emit: Emit, base: Value, exponent: Value) -> Expr:
 
 @lowers(aten.where.self, aten.where.ScalarOther, aten.where.ScalarSelf)
 def where(emit: Emit, condition: Expr, left: Value, right: Value) -> Expr:
-    """Left where the condition holds, else right. Numbers become part of the kernel."""
+    """``left`` where the condition holds, else ``right``. Numbers become part of the kernel."""
     return choose(emit, condition, left, right, emit.shape)
 
 
@@ -221,13 +221,13 @@ def choose(emit: Emit, condition: Expr, left: Value, right: Value, shape: Sequen
 
 @lowers(aten.masked_fill.Scalar, aten.masked_fill.Tensor)
 def masked_fill(emit: Emit, x: Expr, mask: Expr, value: Value) -> Expr:
-    """The value where the mask holds, else x."""
+    """The value where the mask holds, else ``x``."""
     return where(emit, mask, value, x)
 
 
 @lowers(aten.clamp.default, aten.clamp.Tensor)
 def clamp(emit: Emit, x: Expr, low: Value = None, high: Value = None) -> Expr:
-    """X kept between two bounds, either of which may be missing."""
+    """``x`` kept between two bounds, either of which may be missing."""
     result = x
     if low is not None:
         result = apply(emit, relax.op.maximum, result, low)
@@ -238,13 +238,13 @@ def clamp(emit: Emit, x: Expr, low: Value = None, high: Value = None) -> Expr:
 
 @lowers(aten.clamp_min.default, aten.clamp_min.Tensor)
 def clamp_min(emit: Emit, x: Expr, low: Value) -> Expr:
-    """X, or the bound where x is less."""
+    """``x``, or the bound where that is more."""
     return clamp(emit, x, low=low)
 
 
 @lowers(aten.clamp_max.default, aten.clamp_max.Tensor)
 def clamp_max(emit: Emit, x: Expr, high: Value) -> Expr:
-    """X, or the bound where x is more."""
+    """``x``, or the bound where that is less."""
     return clamp(emit, x, high=high)
 
 

@@ -15,7 +15,7 @@ aten = torch.ops.aten
 
 @lowers(aten.linear.default)
 def linear(emit: Emit, x: Expr, weight: Expr, bias: Expr | None = None) -> Expr:
-    """x · weightᵀ + bias over the last dimension. One kernel reads the weight as it lies: nothing is transposed."""
+    """``x · weightᵀ + bias`` over the last dimension. The kernel reads the weight as it lies: nothing is transposed."""
     depth = shape_of(x)[-1]
 
     def compute(left: te.Tensor, right: te.Tensor) -> te.Tensor:
@@ -42,7 +42,7 @@ def matmul(emit: Emit, left: Expr, right: Expr) -> Expr:
 
 @lowers(aten.addmm.default, aten.baddbmm.default)
 def addmm(emit: Emit, x: Expr, left: Expr, right: Expr, beta: Number = 1, alpha: Number = 1) -> Expr:
-    """Beta x + alpha left · right."""
+    """``beta · x + alpha · left · right``."""
     scaled = _times(emit, product(emit, left, right), alpha)
     if beta == 0:
         return emit.cast(scaled, emit.dtype)

@@ -15,11 +15,14 @@ from tvm import relax, te, tirx
 
 from penstock.passes.core.shapes import dtype_name, dtype_named, value_of
 
-Expr = relax.Expr
-Var = relax.Var
+# TVM has no type stubs, so these say what is meant, and a type checker takes them as anything.
+Expr = Any
+"""A Relax tensor expression."""
+Var = Any
+"""A Relax variable: an expression that is bound already."""
 Number = bool | int | float
 Value = Any
-"""A Relax expression or a Python number."""
+"""A Relax tensor expression or a Python number."""
 
 
 class Emit:
@@ -27,7 +30,7 @@ class Emit:
 
     Attributes:
         builder: the Relax block builder; a dataflow block is open.
-        node: the node being lowered.
+        target: the operator being lowered.
         shape: the result's shape; of the first result for an operator that yields a tuple.
         dtype: the result's dtype, likewise.
         wide: the dtype in which to accumulate and to compute transcendental functions: float32 for a float16 result.
@@ -35,7 +38,7 @@ class Emit:
 
     def __init__(self, builder: Any, node: Node) -> None:
         self.builder = builder
-        self.node = node
+        self.target: Any = node.target
         value = value_of(node)
         first = value if isinstance(value, torch.Tensor) else value[0]
         self.shape: tuple[int, ...] = tuple(first.shape)

@@ -66,9 +66,7 @@ def gather_along(emit: Emit, x: Expr, positions: Expr, dim: int) -> Var:
     extent = shape_of(x)[dim]
 
     def compute(source: te.Tensor, at: te.Tensor) -> te.Tensor:
-        return te.compute(
-            at.shape, lambda *i: source(*i[:dim], in_range(at(*i), extent), *i[dim + 1 :]), name="gather"
-        )
+        return te.compute(at.shape, lambda *i: source(*i[:dim], in_range(at(*i), extent), *i[dim + 1 :]), name="gather")
 
     return emit.te(compute, x, positions, name="gather")
 

@@ -1,5 +1,7 @@
-"""Normalisations. Statistics are computed in float32, in two sweeps (mean, then mean square distance from it), which
-does not cancel the way E[x²] - E[x]² does.
+"""Normalisations.
+
+Statistics are computed in float32, in two sweeps (the mean, then the mean square distance from it), which does not
+cancel the way E[x²] - E[x]² does.
 
 A layer norm has many short rows: one kernel with one thread group per row. A group norm has few rows, each as long as
 an image: its statistics are summed in pieces, so that all of the device works, and the normalisation itself is
@@ -55,7 +57,9 @@ def _normalized_rows(tensor: te.Tensor, width: int, epsilon: float, dtype: str) 
     total_ = te.compute(rows, lambda *i: te.sum(at(*i, k), axis=k), name="total")
     mean = te.compute(rows, lambda *i: total_(*i) / float(width), name="mean")
     j = te.reduce_axis((0, width), "j")
-    squares = te.compute(rows, lambda *i: te.sum((at(*i, j) - mean(*i)) * (at(*i, j) - mean(*i)), axis=j), name="squares")
+    squares = te.compute(
+        rows, lambda *i: te.sum((at(*i, j) - mean(*i)) * (at(*i, j) - mean(*i)), axis=j), name="squares"
+    )
 
     def element(*i: Any) -> Any:
         return (at(*i) - mean(*i[:-1])) * tirx.rsqrt(squares(*i[:-1]) / float(width) + epsilon)
@@ -73,7 +77,7 @@ def group_norm(
     epsilon: float = 1e-5,
     cudnn_enabled: bool = True,
 ) -> Expr:
-    """Mean 0 and variance 1 over each group of channels of [batch, channel, *space], then scale and shift per channel."""
+    """Mean 0 and variance 1 over groups of channels of [batch, channel, *space]; then scale and shift per channel."""
     batch, channels = emit.shape[:2]
     width = math.prod(emit.shape[1:]) // groups
     piece = _piece(width)
@@ -152,9 +156,7 @@ def _exponential(emit: Emit, x: Expr, dim: int, function: Callable[[Any, Any], A
         total = te.compute(
             tensor.shape[:-1], lambda *i: te.sum(tirx.exp(at(*i, j) - largest(*i)), axis=j), name="exponentials"
         )
-        return te.compute(
-            tensor.shape, lambda *i: function(at(*i) - largest(*i[:-1]), total(*i[:-1])), name=name
-        )
+        return te.compute(tensor.shape, lambda *i: function(at(*i) - largest(*i[:-1]), total(*i[:-1])), name=name)
 
     result = emit.cast(_on_rows(emit, compute, moved, width, name), emit.dtype)
     return _permuted(emit, result, [order.index(d) for d in range(rank)])

@@ -26,11 +26,8 @@ def constant_pad(emit: Emit, x: Expr, padding: Sequence[int], value: Number = 0)
     def compute(tensor: te.Tensor) -> te.Tensor:
         def element(*i: Any) -> Any:
             source = [at - offset for at, offset in zip(i, before, strict=True)]
-            checks = [
-                check
-                for d, at in enumerate(source)
-                for check in ([at >= 0] if before[d] > 0 else []) + ([at < extents[d]] if _after(emit, x, d) > 0 else [])
-            ]
+            checks = [source[d] >= 0 for d in range(len(i)) if before[d] > 0]
+            checks += [source[d] < extents[d] for d in range(len(i)) if emit.shape[d] - before[d] > extents[d]]
             return tirx.if_then_else(tirx.all(*checks), tensor(*source), outside) if checks else tensor(*source)
 
         return te.compute(emit.shape, element, name="pad")
@@ -57,9 +54,7 @@ def replication_pad(emit: Emit, x: Expr, padding: Sequence[int]) -> Var:
     )
 
 
-def _pad_from_inside(
-    emit: Emit, x: Expr, padding: Sequence[int], source: Callable[[Any, int], Any], name: str
-) -> Var:
+def _pad_from_inside(emit: Emit, x: Expr, padding: Sequence[int], source: Callable[[Any, int], Any], name: str) -> Var:
     before = _before(padding, len(emit.shape))
     extents = shape_of(x)
 
@@ -81,7 +76,3 @@ def _before(padding: Sequence[int], rank: int) -> list[int]:
     """Padding in front of each dimension; torch lists pairs from the last dimension on."""
     front = list(reversed(padding[::2]))
     return [0] * (rank - len(front)) + front
-
-
-def _after(emit: Emit, x: Expr, dim: int) -> int:
-    return emit.shape[dim] - shape_of(x)[dim]

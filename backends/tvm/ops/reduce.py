@@ -83,7 +83,7 @@ def amin(emit: Emit, x: Expr, dims: Dims = None, keepdim: bool = False) -> Expr:
 def any_or_all(emit: Emit, x: Expr, dims: Dims = None, keepdim: bool = False) -> Expr:
     """Whether any, or every, element is not zero."""
     truth = emit.cast(x, "bool")
-    return _extreme(emit, relax.op.max if emit.node.target in _ANY else relax.op.min, truth, dims, keepdim)
+    return _extreme(emit, relax.op.max if emit.target in _ANY else relax.op.min, truth, dims, keepdim)
 
 
 def _extreme(emit: Emit, reduction: Reduction, x: Expr, dims: Dims, keepdim: bool) -> Expr:

@@ -31,7 +31,7 @@ ENTRY_POINT_GROUP = "penstock.lowerings"
 Lowering = Callable[..., Any]
 Function = TypeVar("Function", bound=Lowering)
 
-_TABLE: dict[OpOverload, Lowering] = {}
+_TABLE: dict[Any, Lowering] = {}
 _RESTATED = frozenset({"dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking", "generator"})
 
 

@@ -54,7 +54,7 @@ def avg_pool(
     count_include_pad: bool = True,
     divisor: int | None = None,
 ) -> Expr:
-    """The mean of each window. What lies in the padding counts unless said otherwise; what lies beyond it never does."""
+    """The mean of each window. The padding counts unless said otherwise; what lies beyond it never does."""
     window = _Window(emit, x, kernel, stride, padding, (1,))
 
     def compute(tensor: te.Tensor) -> te.Tensor:
@@ -80,7 +80,7 @@ class _Window:
 
     def __init__(self, emit: Emit, x: Expr, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes) -> None:
         # Without a batch the channels stand in front all the same: only the spatial dimensions count.
-        self.rank = len(kernel) if len(kernel) > 1 else _SPATIAL_RANK[emit.node.target]
+        self.rank = len(kernel) if len(kernel) > 1 else _SPATIAL_RANK[emit.target]
         self.extents = shape_of(x)[-self.rank :]
         self.kernel = _per_axis(kernel, self.rank)
         self.stride = _per_axis(stride or kernel, self.rank)
@@ -139,9 +139,7 @@ def upsample_nearest(emit: Emit, x: Expr, size: Sizes | None, factors: Sequence[
     return _nearest(emit, x, factors, 0.0)
 
 
-@lowers(
-    aten._upsample_nearest_exact1d.vec, aten._upsample_nearest_exact2d.vec, aten._upsample_nearest_exact3d.vec
-)
+@lowers(aten._upsample_nearest_exact1d.vec, aten._upsample_nearest_exact2d.vec, aten._upsample_nearest_exact3d.vec)
 def upsample_nearest_exact(emit: Emit, x: Expr, size: Sizes | None, factors: Sequence[float] | None) -> Var:
     """Each output element is the input element nearest to its centre."""
     return _nearest(emit, x, factors, 0.5)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import tvm
 from tvm import s_tir
-from tvm.script import tirx as T  # noqa: N812
+from tvm.script import tirx as T
 
 from penstock.backends.tvm.ops.emit import Emit, Expr, axis, dtype_of, shape_of
 from penstock.backends.tvm.ops.registry import lowers
@@ -59,7 +59,7 @@ def one_thread_per_line(function: Any) -> Any:
 
 
 def _running_sum(before: int, along: int, after: int, dtype: str, accumulator: str, result: str) -> Any:
-    @T.prim_func(private=True, s_tir=True)
+    @T.prim_func(private=True, s_tir=True)  # type: ignore[untyped-decorator]
     def cumsum(source: T.handle, target: T.handle):  # type: ignore[no-untyped-def]
         x = T.match_buffer(source, (before, along, after), dtype)
         y = T.match_buffer(target, (before, along, after), result)

@@ -10,9 +10,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from tvm import relax, te, tirx
-from tvm.script import tirx as T  # noqa: N812
+from tvm.script import tirx as T
 
 from penstock.backends.tvm.ops.emit import Emit, Expr, Number, Value, Var, axis, broadcast_read, dtype_of, shape_of
 from penstock.backends.tvm.ops.index import in_range, indexed_dims
@@ -69,13 +70,12 @@ def scatter(emit: Emit, x: Expr, dim: int, positions: Expr, values: Expr) -> Exp
         x, positions, values = (emit.reshape(tensor, (1,)) for tensor in (x, positions, values))
     dim = axis(dim, rank)
     values = _corner(emit, values, shape_of(positions))
-    region_shape = tuple(
-        extent if d == dim else count for d, (extent, count) in enumerate(zip(shape_of(x), shape_of(positions), strict=True))
-    )
+    counts = shape_of(positions)
+    region_shape = (*counts[:dim], shape_of(x)[dim], *counts[dim + 1 :])
     region = _corner(emit, x, region_shape)
-    lines, count = as_lines(region_shape, dim), shape_of(positions)[dim]
+    lines, count = as_lines(region_shape, dim), counts[dim]
     update_lines = (lines[0], count, lines[2])
-    adds = emit.node.target == aten.scatter_add.default
+    adds = emit.target == aten.scatter_add.default
     held = emit.wide if adds else emit.dtype
     function = one_thread_per_line(_line_scatter(lines, count, held, dtype_of(positions), adds))
     written = emit.kernel(
@@ -110,7 +110,7 @@ def _corner(emit: Emit, x: Expr, shape: Sequence[int]) -> Expr:
 def _line_scatter(lines: tuple[int, int, int], count: int, dtype: str, position_dtype: str, adds: bool) -> Any:
     before, along, after = lines
 
-    @T.prim_func(private=True, s_tir=True)
+    @T.prim_func(private=True, s_tir=True)  # type: ignore[untyped-decorator]
     def scatter(source: T.handle, where: T.handle, updates: T.handle, target: T.handle):  # type: ignore[no-untyped-def]
         x = T.match_buffer(source, (before, along, after), dtype)
         positions = T.match_buffer(where, (before, count, after), position_dtype)
@@ -139,9 +139,7 @@ def _line_scatter(lines: tuple[int, int, int], count: int, dtype: str, position_
 
 
 @lowers(aten.index_put.default)
-def index_put(
-    emit: Emit, x: Expr, positions: Sequence[Expr | None], values: Value, accumulate: bool = False
-) -> Expr:
+def index_put(emit: Emit, x: Expr, positions: Sequence[Expr | None], values: Value, accumulate: bool = False) -> Expr:
     """Write (or add) values at positions given by tensors that broadcast together; None means a whole dimension."""
     by_dim = indexed_dims(positions)
     dims = list(by_dim)
@@ -149,7 +147,7 @@ def index_put(
     # The indexed dimensions go to the front, where they and their values become one dimension each.
     order = dims + rest
     back = [order.index(d) for d in range(len(order))]
-    common = torch.broadcast_shapes(*(shape_of(tensor) for tensor in by_dim.values()))
+    common = np.broadcast_shapes(*(shape_of(tensor) for tensor in by_dim.values()))
     rest_shape = tuple(emit.shape[d] for d in rest)
     spot_shape = tuple(emit.shape[d] for d in dims)
     flat = _flat_positions(emit, list(by_dim.values()), spot_shape, common)

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch._ops import OpOverload
 from tvm import relax, tirx
 
 from penstock.backends.tvm.ops.emit import Emit, Expr, Var, constant, dtype_of, is_float
@@ -19,7 +18,7 @@ from penstock.backends.tvm.ops.registry import lowers
 
 aten = torch.ops.aten
 
-_EXACT: dict[OpOverload, Callable[[Expr], Expr]] = {
+_EXACT: dict[Any, Callable[[Expr], Expr]] = {
     aten.neg.default: relax.op.negative,
     aten.abs.default: relax.op.abs,
     aten.relu.default: relax.op.nn.relu,
@@ -27,7 +26,7 @@ _EXACT: dict[OpOverload, Callable[[Expr], Expr]] = {
 }
 """Computed in the tensor's own dtype."""
 
-_ROUNDING: dict[OpOverload, Callable[[Expr], Expr]] = {
+_ROUNDING: dict[Any, Callable[[Expr], Expr]] = {
     aten.floor.default: relax.op.floor,
     aten.ceil.default: relax.op.ceil,
     aten.round.default: relax.op.round,
@@ -35,7 +34,7 @@ _ROUNDING: dict[OpOverload, Callable[[Expr], Expr]] = {
 }
 """The identity on integers."""
 
-_WIDE: dict[OpOverload, Callable[[Expr], Expr]] = {
+_WIDE: dict[Any, Callable[[Expr], Expr]] = {
     aten.exp.default: relax.op.exp,
     aten.log.default: relax.op.log,
     aten.sqrt.default: relax.op.sqrt,
@@ -71,24 +70,24 @@ def scalarwise(emit: Emit, x: Expr, function: Callable[[Any], Any], name: str) -
 @lowers(*_EXACT)
 def exact(emit: Emit, x: Expr) -> Expr:
     """One Relax operator on the dtype as it is."""
-    return emit(_EXACT[emit.node.target](x))
+    return emit(_EXACT[emit.target](x))
 
 
 @lowers(*_ROUNDING)
 def rounding(emit: Emit, x: Expr) -> Expr:
     """Rounding to an integer; `round` takes halves to the even neighbour."""
-    return emit(_ROUNDING[emit.node.target](x)) if is_float(emit.dtype) else x
+    return emit(_ROUNDING[emit.target](x)) if is_float(emit.dtype) else x
 
 
 @lowers(*_WIDE)
 def transcendental(emit: Emit, x: Expr) -> Expr:
     """One Relax operator in float32."""
-    return wide(emit, x, _WIDE[emit.node.target])
+    return wide(emit, x, _WIDE[emit.target])
 
 
 @lowers(aten.reciprocal.default)
 def reciprocal(emit: Emit, x: Expr) -> Var:
-    """1 / x."""
+    """``1 / x``."""
     return emit(relax.op.divide(constant(1, emit.dtype), emit.cast(x, emit.dtype)))
 
 
@@ -106,7 +105,7 @@ def log2(emit: Emit, x: Expr) -> Expr:
 
 @lowers(aten.log1p.default)
 def log1p(emit: Emit, x: Expr) -> Expr:
-    """log(1 + x) without the loss near zero: 2 artanh(x / (2 + x)) as a series there. Metal has no log1p."""
+    """``log(1 + x)`` without the loss near zero: ``2 artanh(x / (2 + x))`` as a series there. Metal has no log1p."""
 
     def function(value: Any) -> Any:
         t = value / (value + 2.0)
@@ -118,12 +117,12 @@ def log1p(emit: Emit, x: Expr) -> Expr:
 
 @lowers(aten.expm1.default)
 def expm1(emit: Emit, x: Expr) -> Expr:
-    """exp(x) - 1 without the loss near zero."""
+    """``exp(x) - 1`` without the loss near zero."""
     return scalarwise(emit, x, exp_minus_one, "expm1")
 
 
 def exp_minus_one(value: Any) -> Any:
-    """exp(x) - 1 of a TIR scalar: the Taylor series near zero. OpenCL and Metal spell no common expm1."""
+    """``exp(x) - 1`` of a TIR scalar: the Taylor series near zero. OpenCL and Metal spell no common expm1."""
     near = value * _polynomial(value, [1 / math.factorial(k + 1) for k in range(8)])
     return tirx.if_then_else(tirx.abs(value) < 0.5, near, tirx.exp(value) - 1.0)
 
@@ -131,13 +130,18 @@ def exp_minus_one(value: Any) -> Any:
 @lowers(aten.asinh.default)
 def asinh(emit: Emit, x: Expr) -> Expr:
     """Inverse hyperbolic sine, by its odd symmetry: TVM's own formula cancels for negative arguments."""
-    return wide(emit, x, lambda v: relax.op.multiply(emit(relax.op.sign(v)), emit(relax.op.asinh(emit(relax.op.abs(v))))))
+
+    def function(value: Any) -> Any:
+        positive = tirx.asinh(tirx.abs(value))
+        return tirx.if_then_else(value < 0.0, -positive, positive)
+
+    return scalarwise(emit, x, function, "asinh")
 
 
 @lowers(aten.isnan.default, aten.isinf.default, aten.isfinite.default)
 def classify(emit: Emit, x: Expr) -> Var:
     """Which elements are NaN, infinite or finite; every integer is finite."""
-    target = emit.node.target
+    target = emit.target
     if not is_float(dtype_of(x)):
         return emit.full(target == aten.isfinite.default, emit.shape, "bool")
     functions = {

@@ -40,6 +40,7 @@ from penstock.cli.targets import targets
 from penstock.cli.verify import verify
 from penstock.passes.core.errors import PenstockError, UnsupportedOperatorError
 
+USAGE = 2
 INTERRUPTED = 130
 
 
@@ -50,6 +51,7 @@ class CommandLine(click.Group):
         """Parse, run and exit."""
         arguments = list(sys.argv[1:] if args is None else args)
         output = Output(format="json" if _asks_for_json(arguments) else "text")
+        output.start_logging()
         try:
             extra["standalone_mode"] = False
             code = super().main(arguments, prog_name, obj=output, **extra)
@@ -99,8 +101,11 @@ def _report(error: BaseException, output: Output) -> int:
         return error.code if isinstance(error.code, int) else 1
     if isinstance(error, (click.Abort, KeyboardInterrupt)):
         return _tell("Interrupted", "interrupted", INTERRUPTED, output)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return USAGE
     if isinstance(error, click.ClickException):
-        return _tell(type(error).__name__, _usage(error, output), error.exit_code or 2, output)
+        return _tell(type(error).__name__, _usage(error, output), USAGE, output)
     if isinstance(error, PenstockError):
         if output.verbosity > 0:
             traceback.print_exception(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -76,8 +77,19 @@ class Output:
 
 
 def print_json(data: Mapping[str, Any]) -> None:
-    """One JSON document on stdout. Lists and figures only: sizes are bytes, times are seconds, as the keys say."""
-    sys.stdout.write(json.dumps({"schema_version": SCHEMA_VERSION, **data}, indent=2, ensure_ascii=False) + "\n")
+    """One JSON document on stdout. Keys say their units; a figure that is not finite is null."""
+    document = _finite({"schema_version": SCHEMA_VERSION, **data})
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
 
 
 def console(stream: Any) -> Console:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
@@ -32,16 +33,16 @@ def draw_report(console: Console, report: Report, top: int) -> None:
     _draw_memory(console, program, top)
     _draw_costs(console, program, top)
     if report.passes:
-        rows = [
+        changes = [
             (record.setting, record.exactness, f"{record.nodes_before} → {record.nodes_after}", record.summary)
             for record in report.passes
             if record.changed
         ]
-        console.print(table(["pass that changed something", "exactness", ">nodes", "what it does"], rows))
+        console.print(table(["pass that changed something", "exactness", ">nodes", "what it does"], changes))
     if report.kernels:
-        rows = [(k.name, k.launches, _extent(k.grid), _extent(k.block)) for k in report.kernels[:top]]
+        rows = [(kernel.name, _extent(kernel.grid), _extent(kernel.block)) for kernel in report.kernels[:top]]
         title = _title("Kernels", len(report.kernels), top)
-        console.print(table(["kernel", ">launches", ">grid", ">block"], rows, title))
+        console.print(table(["kernel", ">grid", ">block"], rows, title))
 
 
 def draw_comparison(console: Console, comparison: Comparison, names: tuple[str, str]) -> None:
@@ -87,11 +88,9 @@ def _draw_memory(console: Console, program: ProgramInfo, top: int) -> None:
     live = [point.live_bytes for point in program.timeline]
     console.print(Text("Activations alive over the run", style="bold"))
     console.print(f"  {chart(live)}  peak {format_size(point.live_bytes)}", markup=False)
-    console.print(
-        f"  at operator {program.peak + 1} of {len(live)}: '{node.name}' ({node.op}) {_place(node.module, node.source)}\n",
-        markup=False,
-        soft_wrap=True,
-    )
+    place = _place(node.module, node.source)
+    where = f"  at operator {program.peak + 1} of {len(live)}: '{node.name}' ({node.op}) {place}\n"
+    console.print(where, markup=False, soft_wrap=True)
     rows = [
         (tensor.name, tensor.type, format_size(tensor.bytes), tensor.module, tensor.source)
         for tensor in program.peak_tensors[:top]
@@ -131,7 +130,7 @@ def chart(values: Sequence[int], width: int = CHART_WIDTH) -> str:
     columns = min(width, len(values))
     highest = max(values, default=0) or 1
     cuts = [index * len(values) // columns for index in range(columns + 1)] if columns else [0]
-    parts = [max(values[start:end]) for start, end in zip(cuts, cuts[1:], strict=False)]
+    parts = [max(values[start:end]) for start, end in itertools.pairwise(cuts)]
     return "".join(_BARS[(len(_BARS) - 1) * value // highest] for value in parts)
 
 

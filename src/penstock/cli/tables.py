@@ -12,7 +12,14 @@ from rich.text import Text
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> Table:
     """A plain table. Columns whose heading begins with ``>`` hold figures and are set to the right."""
-    result = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    result = Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        show_header=any(heading.strip(">") for heading in headings),
+        title=title,
+        title_justify="left",
+        title_style="bold",
+    )
     for heading in headings:
         result.add_column(heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left")
     for row in rows:

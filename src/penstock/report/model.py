@@ -123,7 +123,6 @@ class Kernel:
     """One compiled kernel with its launch dimensions."""
 
     name: str
-    launches: int
     grid: tuple[int, ...]
     block: tuple[int, ...]
 

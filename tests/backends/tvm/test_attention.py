@@ -87,5 +87,3 @@ def test_no_buffer_holds_the_scores(target: str) -> None:
     assert len(kernel.arguments) == 4, "query, key, value and result; no scratch buffer"
     assert kernel.local_memory_bytes == 0
     assert len(compiled.kernels) == 1
-
-

@@ -157,5 +157,3 @@ def test_a_library_that_does_not_load_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "model.so").write_bytes(b"not a library")
     with pytest.raises(UsageError, match="does not load on this machine"):
         Executable(tmp_path / "model.so", {}, {})
-
-

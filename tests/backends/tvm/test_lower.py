@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 import tvm
 import tvm_ffi
+from tests.backends.tvm.op_cases import case, program_of
 from torch import nn
 from torch.fx import Graph
 from tvm import relax
@@ -26,14 +27,15 @@ from penstock.passes.core.program import Program
 from penstock.passes.core.rewriter import make_module
 from penstock.passes.core.shapes import fake_like, infer
 from penstock.passes.legalize.door import DOOR
-from tests.backends.tvm.op_cases import case, program_of
 
 aten = torch.ops.aten
 
 
 def run(program: Program, lowered: Lowered, graph: str, *inputs: torch.Tensor) -> list[torch.Tensor]:
     target = tvm.target.Target("llvm")
-    machine = relax.VirtualMachine(relax.build(lowered.module, target, relax_pipeline=relax_pipeline(target)), tvm.cpu())
+    machine = relax.VirtualMachine(
+        relax.build(lowered.module, target, relax_pipeline=relax_pipeline(target)), tvm.cpu()
+    )
     weights = [program.weights[name].detach() for name in lowered.weights[graph]]
     results = machine[graph](*(tvm.runtime.tensor(tensor.contiguous().numpy()) for tensor in (*inputs, *weights)))
     return [torch.from_numpy(result.numpy().copy()) for result in results]
@@ -98,9 +100,10 @@ def test_constants_are_numbers_only() -> None:
             return x + torch.eye(4) * rows[:, None] + torch.full((4, 4), 0.5) + torch.zeros(4)
 
     module = lower(capture_module(Positions(), (torch.randn(4, 4),))).module
-    found: list[int] = []
-    tvm_ffi.structural_walk(module["main"], (relax.Constant, lambda node: found.append(len(node.data.shape))))
-    assert not any(found)
+    ranks: list[int] = []
+    constant = type(relax.const(0.0))
+    tvm_ffi.structural_walk(module["main"], (constant, lambda node: ranks.append(len(node.data.shape))))
+    assert not any(ranks)
 
 
 def test_graphs_share_weights_by_name() -> None:
@@ -165,8 +168,8 @@ def test_all_unsupported_operators_are_named_with_source_and_way_out() -> None:
     error = caught.value
     assert error.exit_code == 3
     by_name = {item.operator: item for item in error.unsupported}
-    assert {"aten.grid_sampler_2d.default", "aten.special_i0.default"} <= set(by_name)
-    i0 = by_name["aten.special_i0.default"]
+    assert {"aten.grid_sampler_2d.default", "aten.i0.default"} <= set(by_name)
+    i0 = by_name["aten.i0.default"]
     assert len(i0.nodes) == 2
     assert all("test_lower.py" in source for source in i0.sources)
     assert "@lowers" in i0.advice
@@ -175,7 +178,9 @@ def test_all_unsupported_operators_are_named_with_source_and_way_out() -> None:
 
 def test_the_way_out_names_the_nearest_operator() -> None:
     program = program_of({"main": case(aten.upsample_bilinear2d.default, torch.randn(1, 1, 4, 4), [8, 8], False)})
-    with pytest.raises(UnsupportedOperatorError, match=r"nearest operator that has one is aten\.upsample_bilinear2d\.vec"):
+    with pytest.raises(
+        UnsupportedOperatorError, match=r"nearest operator that has one is aten\.upsample_bilinear2d\.vec"
+    ):
         lower(program)
 
 
@@ -210,14 +215,16 @@ def test_dropout_in_attention_is_refused() -> None:
 def test_a_lowering_with_a_wrong_result_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     lowering_of(aten.neg.default)
     monkeypatch.setitem(registry._TABLE, aten.neg.default, lambda emit, x: emit.cast(x, "int32"))
-    with pytest.raises(InvalidProgramError, match=r"lowering of 'neg' .* made \(\(3,\), 'int32'\), expected"):
+    with pytest.raises(InvalidProgramError, match=r"lowering of 'neg_default' .* made \(\(3,\), 'int32'\), expected"):
         lower(program_of({"main": case(aten.neg.default, torch.randn(3))}))
 
 
 def test_a_failing_lowering_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     lowering_of(aten.neg.default)
     monkeypatch.setitem(registry._TABLE, aten.neg.default, lambda emit, x: 1 / 0)
-    with pytest.raises(InvalidProgramError, match=r"lowering 'neg' \(aten.neg.default.* ZeroDivisionError"):
+    with pytest.raises(
+        InvalidProgramError, match=r"lowering 'neg_default' \(aten.neg.default\) failed: ZeroDivisionError"
+    ):
         lower(program_of({"main": case(aten.neg.default, torch.randn(3))}))
 
 
@@ -248,7 +255,7 @@ def test_a_user_adds_a_lowering_for_an_own_operator(monkeypatch: pytest.MonkeyPa
     x = torch.randn(4)
     program = program_of({"main": case(target, x)})
     assert torch.allclose(run(program, lower(program), "main", x)[0], x * 3 + 1)
-    with pytest.raises(InvalidProgramError, match="two lowerings for penstock_test.triple.default"):
+    with pytest.raises(InvalidProgramError, match=r"two lowerings for penstock_test\.triple\.default"):
         lowers(target)(lambda emit, x, shift: x)
 
 

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.backends.tvm.op_cases import Built, case, check_gpu_source, numbered, program_of
 
 from penstock.backends.tvm.lower import lower
 from penstock.passes.core.errors import UnsupportedOperatorError
 from penstock.passes.core.shapes import fake_like
-from tests.backends.tvm.op_cases import GPUS, Built, case, check_gpu_source, numbered, program_of
 
 aten = torch.ops.aten
 torch.manual_seed(0)
@@ -69,6 +69,5 @@ def test_matches_torch(built: Built, name: str) -> None:
     built.check(name, 2e-3 if "half" in name else 1e-5)
 
 
-@pytest.mark.parametrize("device", GPUS)
-def test_compiles_for_a_gpu(device: str) -> None:
-    check_gpu_source(CASES, device)
+def test_compiles_for_a_phone() -> None:
+    check_gpu_source(CASES, "adreno-740")

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from tests.backends.tvm.op_cases import GPUS, Built, case, check_gpu_source, numbered
+from tests.backends.tvm.op_cases import Built, case, check_gpu_source, numbered
 
 aten = torch.ops.aten
 X = torch.arange(48, dtype=torch.float32).reshape(2, 3, 2, 4)
@@ -39,6 +38,5 @@ def test_matches_torch(built: Built, name: str) -> None:
     built.check(name, 2e-3 if "half" in name else 1e-5)
 
 
-@pytest.mark.parametrize("device", GPUS)
-def test_compiles_for_a_gpu(device: str) -> None:
-    check_gpu_source(CASES, device)
+def test_compiles_for_a_phone() -> None:
+    check_gpu_source(CASES, "adreno-740")

@@ -150,7 +150,7 @@ def test_an_operator_agrees_with_onnx(operator: str) -> None:
 
 @pytest.mark.parametrize("operator", WITH_CONSTANTS_OF_THEIR_OWN)
 def test_an_operator_that_makes_constants_survives_capture(operator: str) -> None:
-    for case in _cases()[operator][:2]:
+    for case in _cases()[operator][:1]:
         for model, inputs, outputs in _runs(case):
             results = reference.run(capture_onnx(model, inputs), inputs)
             for expected, actual in zip(outputs, results, strict=True):

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+import pytest
 import torch
 from onnx import parser
 from torch import nn
@@ -27,16 +29,25 @@ class Net(nn.Module):
         return x
 
 
-def exported(tmp_path: Path, model: nn.Module, args: tuple[torch.Tensor, ...]) -> Path:
-    path = tmp_path / "net.onnx"
-    torch.onnx.export(model.eval(), args, path, dynamo=True, opset_version=20, optimize=False, verbose=False)
-    return path
+@dataclass(frozen=True)
+class Exported:
+    model: Net
+    image: torch.Tensor
+    path: Path
 
 
-def test_a_torch_export_keeps_its_names_modules_and_lines(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     torch.manual_seed(0)
-    model, image = Net(), torch.randn(1, 3, 4, 4)
-    program = capture_onnx(exported(tmp_path, model, (image,)), (image,))
+    model, image = Net().eval(), torch.randn(1, 3, 4, 4)
+    path = tmp_path_factory.mktemp("exported") / "net.onnx"
+    torch.onnx.export(model, (image,), path, dynamo=True, opset_version=20, optimize=False, verbose=False)
+    return Exported(model, image, path)
+
+
+def test_a_torch_export_keeps_its_names_modules_and_lines(exported: Exported) -> None:
+    model, image = exported.model, exported.image
+    program = capture_onnx(exported.path, (image,))
     assert set(program.weights) == set(model.state_dict())
     assert [spec.name for spec in program.signature.inputs] == ["image"]
     assert program.provenance == ("captured net.onnx",)
@@ -103,9 +114,9 @@ def test_several_outputs_an_unused_input_and_an_output_that_is_an_input() -> Non
     assert (a.tolist(), b.tolist(), other.tolist()) == ([-1.0] * 3, [4.0] * 3, [5.0] * 3)
 
 
-def test_a_file_in_memory_and_on_disk_give_the_same_program(tmp_path: Path) -> None:
-    path = exported(tmp_path, Net(), (torch.randn(1, 3, 4, 4),))
-    assert weights_and_text(capture_onnx(path)) == weights_and_text(capture_onnx(onnx.load(path)))
+def test_a_file_in_memory_and_on_disk_give_the_same_program(exported: Exported) -> None:
+    on_disk, in_memory = capture_onnx(exported.path), capture_onnx(onnx.load(exported.path))
+    assert weights_and_text(on_disk) == weights_and_text(in_memory)
 
 
 def weights_and_text(program: Program) -> tuple[list[str], list[str]]:
@@ -113,16 +124,14 @@ def weights_and_text(program: Program) -> tuple[list[str], list[str]]:
     return list(program.weights), [line.split("#")[0] for line in format_graph(graph).splitlines()]
 
 
-def test_weights_in_a_file_of_their_own(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model, image = Net(), torch.randn(1, 3, 4, 4)
-    proto = onnx.load(exported(tmp_path, model, (image,)))
+def test_weights_in_a_file_of_their_own(exported: Exported, tmp_path: Path) -> None:
+    proto = onnx.load(exported.path)
     path = tmp_path / "outside" / "net.onnx"
     path.parent.mkdir()
     onnx.save(proto, path, save_as_external_data=True, location="net.data", size_threshold=0)
     assert (path.parent / "net.data").exists()
-    program = capture_onnx(path, (image,))
-    torch.testing.assert_close(program.weights["conv.weight"], model.conv.weight)
+    program = capture_onnx(path, (exported.image,))
+    torch.testing.assert_close(program.weights["conv.weight"], exported.model.conv.weight)
 
 
 def test_captured_parameters_train_and_statistics_do_not() -> None:

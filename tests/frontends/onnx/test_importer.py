@@ -160,3 +160,12 @@ def test_known_indices_become_static_selections() -> None:
     assert made == ["select", "slice", "index"]
     for result, expected in zip(reference.run(program, (x,)), (x[:, -1], x[:, 1:3], x[:, [0, 4]]), strict=True):
         assert torch.equal(result, expected)
+
+
+def test_the_long_name_of_the_onnx_domain() -> None:
+    program = capture_onnx(
+        parser.parse_model(
+            '<ir_version: 10, opset_import: ["ai.onnx": 20]> g (float[3] x) => (float[3] y) { y = Neg(x) }'
+        )
+    )
+    assert operators(program) == ["neg"]

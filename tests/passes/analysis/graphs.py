@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch.fx import Graph, Interpreter, Node
+from torch.utils._pytree import tree_leaves
 
 from penstock.passes.core.program import Plan, Program, Signature, TensorSpec, placeholders, result_nodes, weights_of
 from penstock.passes.core.rewriter import make_module
-from penstock.passes.core.shapes import fake_like, infer, tensor_of
+from penstock.passes.core.shapes import fake_like, infer, nbytes, tensor_of
 
 
 def single_graph_program(graph: Graph, examples: Sequence[torch.Tensor] = ()) -> Program:
@@ -54,36 +55,44 @@ class GraphBuilder:
 
 
 class StorageMeter(Interpreter):
-    """Runs a graph on real tensors and adds up the distinct storages that are held after each operator."""
+    """Runs a graph on real tensors and adds up the distinct storages that are held while each operator runs.
+
+    A storage counts as much as the first tensor in it, counted dense.
+    """
 
     def __init__(self, program: Program) -> None:
         super().__init__(program.graphs["main"])
-        weights = weights_of(program.graphs["main"]).values()
-        self.weights = {tensor.untyped_storage().data_ptr() for tensor in weights}
-        self.last_use: dict[Node, Node] = {}
-        for node in self.module.graph.nodes:
-            for used in (node, *node.all_input_nodes):
-                self.last_use[used] = node
         self.live_bytes: list[int] = []
+        self._weights = set(map(_storage, weights_of(program.graphs["main"]).values()))
+        self._sizes: dict[int, int] = {}
+        self._position = {node: index for index, node in enumerate(self.module.graph.nodes)}
+        self._last_use: dict[Node, int] = {}
+        for node, index in self._position.items():
+            for used in (node, *node.all_input_nodes):
+                self._last_use[used] = index
 
     def run_node(self, node: Node) -> object:
         for known in [known for known in self.env if self._is_over(known, node)]:
             del self.env[known]
+        self._weigh(self.env.values())
         value = super().run_node(node)
         if node.op == "call_function":
-            held = torch.utils._pytree.tree_leaves([*self.env.values(), value])
-            storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in held}
-            self.live_bytes.append(sum(size for pointer, size in storages.items() if pointer not in self.weights))
+            self._weigh([*self.env.values(), value])
+            self.live_bytes.append(sum(size for storage, size in self._sizes.items() if storage not in self._weights))
         return value
+
+    def _weigh(self, held: Iterable[object]) -> None:
+        tensors = reversed(tree_leaves(list(held)))  # so that the first tensor of a storage is the one that counts
+        sizes = {_storage(tensor): nbytes(tensor) for tensor in tensors}
+        self._sizes = {storage: self._sizes.get(storage, size) for storage, size in sizes.items()}
 
     def _is_over(self, known: Node, now: Node) -> bool:
         """Whether nothing from `now` on reads a value; an argument that nothing reads is held during the first."""
-        return self._order(self.last_use[known]) < self._order(now) and bool(known.users or self.live_bytes)
+        return self._last_use[known] < self._position[now] and bool(known.users or self.live_bytes)
 
-    def _order(self, node: Node) -> int:
-        if not hasattr(self, "_positions"):
-            self._positions = {node: index for index, node in enumerate(self.module.graph.nodes)}
-        return self._positions[node]
+
+def _storage(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def measured_live_bytes(program: Program) -> list[int]:

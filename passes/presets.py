@@ -1,0 +1,72 @@
+"""The pipelines that come with penstock, as literal lists: the table of contents of all passes."""
+
+from __future__ import annotations
+
+from penstock.passes.core.base import Pass
+from penstock.passes.legalize.adaptive_pool import SeparateAdaptivePool3d
+from penstock.passes.legalize.affine_norm import AffineGroupNorm
+from penstock.passes.legalize.attention_mask import BooleanAttentionMask
+from penstock.passes.legalize.batch_norm import AffineBatchNorm
+from penstock.passes.legalize.decompose_to_core import DecomposeToCore
+from penstock.passes.legalize.explicit_promotion import ExplicitPromotion
+from penstock.passes.legalize.functional_copy import FunctionalCopy
+from penstock.passes.legalize.grouped_query_attention import GroupedQueryAttention
+from penstock.passes.legalize.instance_norm import InstanceNormToGroupNorm
+from penstock.passes.legalize.masked_index_put import MaskedIndexPut
+from penstock.passes.legalize.max_pool import MaxPoolToMaxPool2d
+from penstock.passes.legalize.min_max import DecomposeMinMax
+from penstock.passes.legalize.named_convolution import NamedConvolution
+from penstock.passes.legalize.native_norm import NativeNormToNorm
+from penstock.passes.legalize.nearest_upsample import NearestUpsample
+from penstock.passes.legalize.non_negative_index_tensors import NonNegativeIndexTensors
+from penstock.passes.legalize.non_negative_indices import NonNegativeIndices
+from penstock.passes.legalize.pixel_shuffle import PixelShuffle
+from penstock.passes.legalize.real_rope import RealRope
+from penstock.passes.legalize.repeat_interleave import RepeatInterleave
+from penstock.passes.legalize.rms_norm import DecomposeRmsNorm
+from penstock.passes.legalize.scatter_reduce import ScatterReduceToMatmul
+from penstock.passes.legalize.transposed_conv3d import TransposedConv3d
+from penstock.passes.legalize.unfold import UnfoldToIndexSelect
+from penstock.passes.legalize.vector_norm import VectorNorm
+from penstock.passes.legalize.widen_bool_cumsum import WidenBoolCumsum
+
+LEGALIZE: tuple[Pass, ...] = (
+    # complex numbers become pairs of reals
+    RealRope(),
+    # operators outside the door that have a better form than torch's own decomposition
+    FunctionalCopy(),
+    NamedConvolution(),
+    InstanceNormToGroupNorm(),
+    NativeNormToNorm(),
+    AffineBatchNorm(),
+    DecomposeRmsNorm(),
+    VectorNorm(),
+    PixelShuffle(),
+    RepeatInterleave(),
+    UnfoldToIndexSelect(),
+    MaxPoolToMaxPool2d(),
+    SeparateAdaptivePool3d(),
+    ScatterReduceToMatmul(),
+    # all other operators outside the door
+    DecomposeToCore(),
+    # forms within the door that back ends get wrong, or lack
+    MaskedIndexPut(),
+    GroupedQueryAttention(),
+    BooleanAttentionMask(),
+    DecomposeMinMax(),
+    NearestUpsample(),
+    TransposedConv3d(),
+    AffineGroupNorm(),
+    # what torch leaves implicit
+    WidenBoolCumsum(),
+    ExplicitPromotion(),
+    NonNegativeIndices(),
+    NonNegativeIndexTensors(),
+)
+"""Writes a Program in the operators of the door, `legalize.door`."""
+
+PRESETS: dict[str, tuple[Pass, ...]] = {
+    "none": (),
+    "legalize": LEGALIZE,
+}
+"""The pipelines by the names that the command line takes."""

@@ -1,0 +1,120 @@
+"""What `compile` and `inspect` share: the options that choose passes, and running them with a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from penstock.cli.options import Function, PassName, TargetName
+from penstock.cli.output import Output
+
+if TYPE_CHECKING:
+    from penstock.passes.analysis.memory import Attention
+    from penstock.passes.core.base import Pass
+    from penstock.passes.core.instruments import Instrument
+    from penstock.passes.core.program import Program
+    from penstock.report import Report
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the options chose; the fields are those of `penstock.optimize`.
+
+    Attributes:
+        passes: run after those of the pipeline, written as ``NAME[:key=value,…]``.
+        skipped: names of passes that do not run.
+    """
+
+    target: str | None
+    memory_budget: str | None
+    pipeline: str
+    passes: tuple[str, ...]
+    skipped: tuple[str, ...]
+    precision: Literal["float16", "float32"] | None
+
+    def all_passes(self) -> tuple[Pass, ...]:
+        """The passes in order, before any is skipped and before the precision is lowered."""
+        from penstock.api import pipeline_passes
+
+        return (*pipeline_passes(self.pipeline), *pipeline_passes(self.passes))
+
+
+def pass_options(default_pipeline: str) -> Callable[[Function], Function]:
+    """The options that choose passes but for ``--target``; the command gets each under its name in `Choice`."""
+    options = (
+        click.option("--memory-budget", metavar="SIZE|min", help="For weights and activations, like 1.5GiB."),
+        click.option(
+            "--pipeline",
+            metavar="NAME|FILE.toml",
+            default=default_pipeline,
+            show_default=True,
+            help="A preset or a pipeline file.",
+        ),
+        click.option(
+            "--pass",
+            "passes",
+            type=PassName(),
+            metavar="NAME[:k=v,…]",
+            multiple=True,
+            help="Run this pass after the pipeline's; repeat for more.",
+        ),
+        click.option(
+            "--skip-pass", "skipped", type=PassName(), metavar="NAME", multiple=True, help="Do not run this pass."
+        ),
+        click.option("--precision", type=click.Choice(["float16", "float32"]), help="float16 halves weights too."),
+    )
+
+    def decorate(function: Function) -> Function:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def target_option(required: bool) -> Callable[[Function], Function]:
+    """``--target NAME``."""
+    text = "The device; `penstock targets list` shows all."
+    return click.option("--target", type=TargetName(), metavar="NAME", required=required, help=text)
+
+
+def optimize(
+    captured: Program,
+    choice: Choice,
+    output: Output,
+    instruments: Sequence[Instrument] = (),
+    attention: Attention = "fused",
+) -> tuple[Program, Report]:
+    """Run the chosen passes, showing progress, and report on them."""
+    import penstock
+    from penstock.passes.core.context import Declined
+    from penstock.passes.core.instruments import Progress, Skip
+    from penstock.passes.core.registry import find_pass
+    from penstock.passes.core.sizes import parse_size
+    from penstock.report import History, build_report
+
+    skip = Skip([find_pass(name).name() for name in choice.skipped])
+    history, declined = History(), list[Declined]()
+    with output.progress("passes") as report:
+        final = penstock.optimize(
+            captured,
+            target=choice.target,
+            memory_budget=choice.memory_budget,
+            pipeline=choice.all_passes(),
+            precision=choice.precision,
+            instruments=(skip, history, Progress(report), *instruments),
+            declined=declined,
+        )
+    budget = None if choice.memory_budget in (None, "min") else parse_size(str(choice.memory_budget))
+    return final, build_report(
+        captured,
+        final,
+        history.records,
+        target=choice.target,
+        memory_budget=budget,
+        attention=attention,
+        declined=declined,
+    )
