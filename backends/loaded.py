@@ -84,7 +84,7 @@ class LoadedModel:
         target, host = manifest.target, manifest.host
         if manifest.library is None:
             raise UsageError(
-                f"{path} is compiled for {target.name} ({target.description.rstrip('.')}) and does not run on this machine; "
+                f"{path} is compiled for {target.name} ({target.description.rstrip('.')}) and does not run here; "
                 f"link it into an app for that device, or compile the model for the target 'llvm' to run it here"
             )
         if (host.system, host.machine) != (platform.system(), platform.machine()):

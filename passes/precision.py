@@ -102,7 +102,7 @@ class HalfPrecision(Pass):
 
 def _exact_values(program: Program) -> frozenset[str]:
     """The Program's values that some graph takes as an argument to be kept in float32."""
-    kept = set()
+    kept: set[str] = set()
     for op in program.plan.ops():
         module = program.graphs[op.graph]
         exact = _computed_into_periodic(module)
@@ -206,8 +206,7 @@ class _Converter:
 
     def _results(self) -> None:
         output = self.edit.graph.output_node()
-        results = [self._cast(node, output, torch.float16) for node in output.args[0]]  # type: ignore[union-attr]
-        output.args = (tuple(results),)
+        output.args = (self._cast_all(output.args[0], output, torch.float16),)
 
 
 def _vanishes(node: Node) -> bool:

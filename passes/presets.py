@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from penstock.passes.cleanup.canonicalize import Canonicalize
+from penstock.passes.cleanup.common_subexpressions import CommonSubexpressions
+from penstock.passes.cleanup.dead_code import DeadCode
+from penstock.passes.cleanup.fold_constants import FoldConstants
+from penstock.passes.cleanup.fuse_attention import FuseAttention
 from penstock.passes.core.base import Pass
 from penstock.passes.legalize.adaptive_pool import SeparateAdaptivePool3d
 from penstock.passes.legalize.affine_norm import AffineGroupNorm
 from penstock.passes.legalize.attention_mask import BooleanAttentionMask
 from penstock.passes.legalize.batch_norm import AffineBatchNorm
+from penstock.passes.legalize.bfloat16 import Bfloat16ToFloat32
 from penstock.passes.legalize.decompose_to_core import DecomposeToCore
 from penstock.passes.legalize.explicit_promotion import ExplicitPromotion
+from penstock.passes.legalize.float64 import Float64ToFloat32
 from penstock.passes.legalize.functional_copy import FunctionalCopy
 from penstock.passes.legalize.grouped_query_attention import GroupedQueryAttention
 from penstock.passes.legalize.instance_norm import InstanceNormToGroupNorm
@@ -30,7 +37,29 @@ from penstock.passes.legalize.unfold import UnfoldToIndexSelect
 from penstock.passes.legalize.vector_norm import VectorNorm
 from penstock.passes.legalize.widen_bool_cumsum import WidenBoolCumsum
 
+CLEANUP: tuple[Pass, ...] = (
+    DeadCode(),
+    Canonicalize(),
+    FuseAttention(),
+    FoldConstants(),
+    Canonicalize(),
+    CommonSubexpressions(),
+    DeadCode(),
+)
+"""Says the same in fewer operators."""
+
+MOBILE: tuple[Pass, ...] = CLEANUP
+"""What a model for a phone goes through."""
+
+SINGLE_PRECISION: tuple[Pass, ...] = (
+    FoldConstants(),
+    Float64ToFloat32(),
+)
+"""Comes before `LEGALIZE` for GPUs, which have no double precision."""
+
 LEGALIZE: tuple[Pass, ...] = (
+    # numbers that no back end computes with
+    Bfloat16ToFloat32(),
     # complex numbers become pairs of reals
     RealRope(),
     # operators outside the door that have a better form than torch's own decomposition
@@ -67,6 +96,8 @@ LEGALIZE: tuple[Pass, ...] = (
 
 PRESETS: dict[str, tuple[Pass, ...]] = {
     "none": (),
+    "cleanup": CLEANUP,
+    "mobile": MOBILE,
     "legalize": LEGALIZE,
 }
 """The pipelines by the names that the command line takes."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import tvm
 from tvm import relax, s_tir
-from tvm.script import tirx as T  # noqa: N812
+from tvm.script import tirx as T
 
 from penstock.backends.tvm.ops.emit import Expr, dtype_of, shape_of
 
@@ -146,9 +146,7 @@ def _kernel(
                             score[j] = T.if_then_else(first * block + j <= i, score[j], T.float32("-inf"))
                         largest[0] = T.max(largest[0], score[j])
                     # While every score is -inf there is nothing to be relative to; 0 keeps -inf - (-inf) away.
-                    rescale[0] = T.if_then_else(
-                        base[0] == T.float32("-inf"), T.float32(0), T.exp(base[0] - largest[0])
-                    )
+                    rescale[0] = T.if_then_else(base[0] == T.float32("-inf"), T.float32(0), T.exp(base[0] - largest[0]))
                     base[0] = T.if_then_else(largest[0] == T.float32("-inf"), T.float32(0), largest[0])
                     total[0] = total[0] * rescale[0]
                     for d in range(value_width):

@@ -153,5 +153,3 @@ def _shared_bytes(body: Any) -> int:
 
 def _itemsize(dtype: str) -> int:
     return int(tvm_ffi.dtype(dtype).itemsize)
-
-

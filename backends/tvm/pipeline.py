@@ -43,7 +43,7 @@ def relax_pipeline(target: tvm.target.Target) -> Any:
         ]
     )
 
-    @tvm.transform.module_pass(opt_level=0, name="penstock")
+    @tvm.transform.module_pass(opt_level=0, name="penstock")  # type: ignore[untyped-decorator]
     def pipeline(module: tvm.IRModule, _context: Any) -> tvm.IRModule:
         with target:
             return passes(module)

@@ -35,8 +35,10 @@ class _Guarded(dlight.base.ScheduleRule):  # type: ignore[misc]
 
 
 class _Matmul(dlight.gpu.Matmul):  # type: ignore[misc]
-    """Tiles matmuls and convolutions. On Metal too with the plain tiles: TVM's rule for Metal's matrix units keeps
-    half-precision sums, and takes no kernel that accumulates in float32."""
+    """Tiles for matmuls and convolutions, the plain ones on Metal too.
+
+    TVM's rule for Metal's matrix units keeps half-precision sums, and takes no kernel that accumulates in float32.
+    """
 
     def apply(self, func: Any, target: Any, tunable: bool) -> Any:
         if target.kind.name == "metal":
@@ -46,8 +48,10 @@ class _Matmul(dlight.gpu.Matmul):  # type: ignore[misc]
 
 
 class _ReductionsOfLines(dlight.gpu.GeneralReduction):  # type: ignore[misc]
-    """A work-group per result, for sums over long lines. Convolutions are left to a thread per result: their sums are
-    short and their results many."""
+    """A work-group per result, for sums over long lines.
+
+    Convolutions are left to a thread per result: their sums are short and their results many.
+    """
 
     def apply(self, func: Any, target: Any, tunable: bool) -> Any:
         infos = normalize_prim_func(s_tir.Schedule(func))

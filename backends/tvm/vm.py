@@ -15,7 +15,6 @@ from tvm import relax
 
 from penstock.passes.core.errors import UsageError
 
-
 _ALIGNMENT = 64
 
 

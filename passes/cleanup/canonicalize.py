@@ -54,10 +54,10 @@ class Canonicalize(RewritePass):
 
     operators: ClassVar[Operators] = (
         aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.expand.default, aten.slice.Tensor,
-        aten.repeat.default, aten.constant_pad_nd.default, aten.squeeze.dims, aten.clone.default, aten.contiguous.default,
-        aten._to_copy.default, aten.dropout.default, aten.alias.default, aten.detach.default, aten.lift_fresh_copy.default,
-        aten.permute.default, aten.transpose.int, aten.t.default, aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor,
-        aten.div.Tensor,
+        aten.repeat.default, aten.constant_pad_nd.default, aten.squeeze.dims, aten.clone.default, aten.alias.default,
+        aten.contiguous.default, aten._to_copy.default, aten.dropout.default, aten.detach.default,
+        aten.lift_fresh_copy.default, aten.permute.default, aten.transpose.int, aten.t.default, aten.add.Tensor,
+        aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor,
     )  # fmt: skip
 
     def rewrite(self, node: Node, emit: Emitter) -> Replacement:

@@ -87,7 +87,11 @@ class FoldConstants(Pass):
         edit = Rewriter(module, self.name())
         for node in border:
             value = values[node].detach().contiguous()
-            key = (value.dtype, tuple(value.shape), value.numpy().tobytes() if value.dtype != torch.bfloat16 else id(value))
+            key = (
+                value.dtype,
+                tuple(value.shape),
+                value.numpy().tobytes() if value.dtype != torch.bfloat16 else id(value),
+            )
             constant = edit.at(edit.origin[node]).constant(pool.setdefault(key, value), f"folded.{node.name}")
             edit.replace(edit.origin[node], constant)
         return edit.finish(name)

@@ -77,16 +77,16 @@ def as_tensor(spec: TensorSpec, value: Any) -> torch.Tensor:
 
 
 def _to_torch(name: str, value: Any) -> torch.Tensor:
-    if not isinstance(value, (torch.Tensor, np.ndarray, np.generic)):
-        raise UsageError(f"input '{name}': expected a tensor or a numpy array, got {type(value).__name__}")
-    try:
-        array = None if isinstance(value, torch.Tensor) else np.require(value, requirements=("C", "W"))
-        tensor = value if array is None else torch.from_numpy(array)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"input '{name}': this numpy array does not become a tensor: {error}") from error
-    if is_fake(tensor):
-        raise UsageError(f"input '{name}' is a fake tensor: it has a shape but no data")
-    return tensor.detach().to("cpu")
+    if isinstance(value, torch.Tensor):
+        if is_fake(value):
+            raise UsageError(f"input '{name}' is a fake tensor: it has a shape but no data")
+        return value.detach().to("cpu")
+    if isinstance(value, (np.ndarray, np.generic)):
+        try:
+            return torch.from_numpy(np.require(value, requirements=("C", "W")))
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"input '{name}': this numpy array does not become a tensor: {error}") from error
+    raise UsageError(f"input '{name}': expected a tensor or a numpy array, got {type(value).__name__}")
 
 
 def _is_leaf(value: Any) -> bool:

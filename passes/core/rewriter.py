@@ -26,6 +26,8 @@ from penstock.passes.core.program import weights_of
 from penstock.passes.core.shapes import fake_like, infer
 from penstock.passes.core.source import inherit
 
+_VIEWS = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
+
 
 class Rewriter:
     """A private copy of one graph.
@@ -41,6 +43,7 @@ class Rewriter:
         self.weights: dict[str, torch.Tensor] = weights_of(module)
         self.changed = False
         self._fresh: set[Node] = set()
+        self._restrided: set[Node] = set()
 
     def nodes(self, *targets: Any) -> list[Node]:
         """The operator nodes in order, or only those that call one of `targets`."""
@@ -67,6 +70,8 @@ class Rewriter:
         self.graph.erase_node(node)
 
     def _replace_one(self, node: Node, replacement: Node) -> None:
+        if _strides(node.meta["val"]) != _strides(replacement.meta["val"]):
+            self._restrided.add(replacement)
         node.replace_all_uses_with(replacement)
         self.graph.erase_node(node)
         if replacement in self._fresh:
@@ -85,8 +90,26 @@ class Rewriter:
     def finish(self, name: str = "Graph") -> GraphModule:
         """The edited graph without the nodes that nothing uses, as a new module that shares the weights."""
         eliminate_dead_nodes(self.graph)
+        self._settle_strides()
         used = {str(node.target) for node in self.graph.find_nodes(op="get_attr")}
         return make_module({key: self.weights[key] for key in self.weights if key in used}, self.graph, name)
+
+    def _settle_strides(self) -> None:
+        """Infer anew what depends on a value whose strides changed; a `view` that they forbid becomes a `reshape`."""
+        restrided = set(self._restrided)
+        for node in self.nodes():
+            if restrided.isdisjoint(node.all_input_nodes):
+                continue
+            try:
+                value = infer(node.target, node.args, node.kwargs)
+            except (RuntimeError, ValueError):
+                if node.target not in _VIEWS:
+                    raise
+                node.target = torch.ops.aten.reshape.default
+                value = infer(node.target, node.args, node.kwargs)
+            if _strides(value) != _strides(node.meta["val"]):
+                restrided.add(node)
+            node.meta["val"] = value
 
 
 class Emitter:
@@ -162,6 +185,15 @@ def eliminate_dead_nodes(graph: Graph) -> int:
             graph.erase_node(node)
             erased += 1
     return erased
+
+
+def _strides(value: Any) -> Any:
+    """The strides of a tensor, or of each in a tuple; those of dimensions of extent 1 mean nothing."""
+    if isinstance(value, (tuple, list)):
+        return [_strides(item) for item in value]
+    if not isinstance(value, torch.Tensor):
+        return None
+    return [stride for stride, extent in zip(value.stride(), value.shape, strict=True) if extent != 1]
 
 
 def _short_name(target: Any) -> str:

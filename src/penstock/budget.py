@@ -70,7 +70,7 @@ def _table(tensors: Sequence[LiveTensor]) -> list[str]:
 
 def _advice(figures: MemoryFigures, budget: int) -> str:
     if figures.weight_bytes > budget:
-        first = "The weights alone exceed it: use half precision or a smaller model"
+        first = "The weights alone exceed it: use the precision float16 or a smaller model"
     else:
-        first = "Use half precision, or capture at a smaller resolution, frame count or batch"
+        first = "Use the precision float16, or capture at a smaller resolution, frame count or batch"
     return f"{first}; or allow {format_size(figures.peak_bytes)}. The budget 'min' reports the least and never fails."

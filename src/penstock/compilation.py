@@ -27,7 +27,7 @@ from penstock.passes.core.context import Context
 from penstock.passes.core.pipeline import Pipeline
 from penstock.passes.core.program import Program
 from penstock.passes.core.verify import Difference
-from penstock.passes.presets import LEGALIZE
+from penstock.passes.presets import LEGALIZE, SINGLE_PRECISION
 from penstock.report import Kernel, Report
 
 Losses = Mapping[str, Sequence[Difference]]
@@ -41,7 +41,8 @@ def write_compiled(destination: Path, program: Program, target: Target, report: 
     from penstock.backends.tvm.build import LIBRARY, compile_program
 
     expected = reference.run(program, program.examples)
-    legal = Pipeline(LEGALIZE).run(program, Context(target=target.name))
+    passes = (*SINGLE_PRECISION, *LEGALIZE) if target.on_gpu else LEGALIZE
+    legal = Pipeline(passes).run(program, Context(target=target.name))
     compiled = compile_program(legal, target)
     figures = memory(program)
     description = Description(

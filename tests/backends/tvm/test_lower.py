@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 import tvm
 import tvm_ffi
-from tests.backends.tvm.op_cases import case, program_of
 from torch import nn
 from torch.fx import Graph
 from tvm import relax
@@ -27,6 +26,7 @@ from penstock.passes.core.program import Program
 from penstock.passes.core.rewriter import make_module
 from penstock.passes.core.shapes import fake_like, infer
 from penstock.passes.legalize.door import DOOR
+from tests.backends.tvm.op_cases import case, program_of
 
 aten = torch.ops.aten
 

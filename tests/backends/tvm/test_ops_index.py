@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.backends.tvm.op_cases import Built, case, check_gpu_source, numbered, program_of
 
 from penstock.backends.tvm.lower import lower
 from penstock.passes.core.errors import UnsupportedOperatorError
 from penstock.passes.core.shapes import fake_like
+from tests.backends.tvm.op_cases import Built, case, check_gpu_source, numbered, program_of
 
 aten = torch.ops.aten
 torch.manual_seed(0)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from tests.backends.tvm.op_cases import Built, case, check_gpu_source, numbered
 
 aten = torch.ops.aten

@@ -4,9 +4,9 @@ import operator
 
 import pytest
 import torch
-from tests.passes.analysis.graphs import GraphBuilder
 
 from penstock.passes.analysis.aliases import Buffer, buffers_of, is_view
+from tests.passes.analysis.graphs import GraphBuilder
 
 aten = torch.ops.aten
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.passes.analysis.graphs import GraphBuilder
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from penstock.passes.analysis.cost import Cost, cost
 from penstock.passes.core.program import Call, Phase, Plan, Program
+from tests.passes.analysis.graphs import GraphBuilder
 
 aten = torch.ops.aten
 

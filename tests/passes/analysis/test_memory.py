@@ -6,11 +6,11 @@ from collections.abc import Callable
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.passes.analysis.graphs import GraphBuilder, measured_live_bytes
 from torch.fx import Node
 
 from penstock.passes.analysis.memory import memory
 from penstock.passes.core.program import Call, Phase, Plan, Program, Signature, TensorSpec
+from tests.passes.analysis.graphs import GraphBuilder, measured_live_bytes
 
 aten = torch.ops.aten
 KIB = 1024
