@@ -122,7 +122,8 @@ def _refuse_valueless_constants(exported: ExportedProgram) -> None:
 def _traceable_data() -> Iterator[None]:
     """Let `tensor.data` be traced as `tensor.detach()`: as it stands, tracing loses what is written through it."""
     torch.Tensor.data = property(  # type: ignore[assignment,method-assign]
-        lambda self: self.detach(), lambda self, value: torch._C.TensorBase.data.__set__(self, value)
+        lambda self: self.detach(),
+        torch._C.TensorBase.data.__set__,  # type: ignore[attr-defined]
     )
     try:
         yield

@@ -7,14 +7,21 @@ from penstock.passes.cleanup.common_subexpressions import CommonSubexpressions
 from penstock.passes.cleanup.dead_code import DeadCode
 from penstock.passes.cleanup.fold_constants import FoldConstants
 from penstock.passes.cleanup.fuse_attention import FuseAttention
+from penstock.passes.cleanup.canonicalize import Canonicalize
+from penstock.passes.cleanup.common_subexpressions import CommonSubexpressions
+from penstock.passes.cleanup.dead_code import DeadCode
+from penstock.passes.cleanup.fold_constants import FoldConstants
+from penstock.passes.cleanup.fuse_attention import FuseAttention
 from penstock.passes.core.base import Pass
 from penstock.passes.legalize.adaptive_pool import SeparateAdaptivePool3d
 from penstock.passes.legalize.affine_norm import AffineGroupNorm
 from penstock.passes.legalize.attention_mask import BooleanAttentionMask
 from penstock.passes.legalize.batch_norm import AffineBatchNorm
 from penstock.passes.legalize.bfloat16 import Bfloat16ToFloat32
+from penstock.passes.legalize.bfloat16 import Bfloat16ToFloat32
 from penstock.passes.legalize.decompose_to_core import DecomposeToCore
 from penstock.passes.legalize.explicit_promotion import ExplicitPromotion
+from penstock.passes.legalize.float64 import Float64ToFloat32
 from penstock.passes.legalize.float64 import Float64ToFloat32
 from penstock.passes.legalize.functional_copy import FunctionalCopy
 from penstock.passes.legalize.grouped_query_attention import GroupedQueryAttention
@@ -57,6 +64,37 @@ SINGLE_PRECISION: tuple[Pass, ...] = (
 )
 """Comes before `LEGALIZE` for GPUs, which have no double precision."""
 
+CLEANUP: tuple[Pass, ...] = (
+    # one way to say each thing
+    Canonicalize(),
+    FoldConstants(),
+    CommonSubexpressions(),
+    # attention as one operator, whoever wrote it out
+    FuseAttention(),
+    # what the passes above left behind
+    Canonicalize(),
+    DeadCode(),
+)
+"""Makes a Program smaller and changes nothing that it computes."""
+
+MOBILE: tuple[Pass, ...] = (
+    # position tables and masks, in the precision of the model
+    Canonicalize(),
+    FoldConstants(),
+    # the types that phone GPUs compute in
+    Float64ToFloat32(),
+    Bfloat16ToFloat32(),
+    # one way to say each thing, and attention as one operator
+    Canonicalize(),
+    FoldConstants(),
+    CommonSubexpressions(),
+    FuseAttention(),
+    # what the passes above left behind
+    Canonicalize(),
+    DeadCode(),
+)
+"""Prepares a Program for a phone. The types make it lossy where the model uses types that phones lack."""
+
 LEGALIZE: tuple[Pass, ...] = (
     # numbers that no back end computes with
     Bfloat16ToFloat32(),
@@ -90,12 +128,17 @@ LEGALIZE: tuple[Pass, ...] = (
     WidenBoolCumsum(),
     ExplicitPromotion(),
     NonNegativeIndices(),
+    # what all this made of weights alone; index tensors that are known by now need no guard
+    FoldConstants(),
     NonNegativeIndexTensors(),
+    CommonSubexpressions(),
 )
 """Writes a Program in the operators of the door, `legalize.door`."""
 
 PRESETS: dict[str, tuple[Pass, ...]] = {
     "none": (),
+    "cleanup": CLEANUP,
+    "mobile": MOBILE,
     "cleanup": CLEANUP,
     "mobile": MOBILE,
     "legalize": LEGALIZE,

@@ -163,7 +163,7 @@ def _kernel(
 
     if has_mask:
 
-        @T.prim_func(private=True, s_tir=True)
+        @T.prim_func(private=True, s_tir=True)  # type: ignore[untyped-decorator]
         def masked(query: T.handle, key: T.handle, value: T.handle, mask: T.handle, result: T.handle):  # type: ignore[no-untyped-def]
             q = T.match_buffer(query, (batch, heads, queries, width), dtype)
             k = T.match_buffer(key, (batch, heads, keys, width), dtype)
@@ -174,7 +174,7 @@ def _kernel(
 
         return masked
 
-    @T.prim_func(private=True, s_tir=True)
+    @T.prim_func(private=True, s_tir=True)  # type: ignore[untyped-decorator]
     def unmasked(query: T.handle, key: T.handle, value: T.handle, result: T.handle):  # type: ignore[no-untyped-def]
         q = T.match_buffer(query, (batch, heads, queries, width), dtype)
         k = T.match_buffer(key, (batch, heads, keys, width), dtype)

@@ -63,4 +63,4 @@ def _to_torch(result: Any) -> torch.Tensor:
     # A copy: the VM may hand its storage out again at the next call.
     if str(result.dtype) == "bool":
         return torch.from_numpy(result.numpy().astype(bool))
-    return torch.from_dlpack(result).clone()
+    return torch.utils.dlpack.from_dlpack(result).clone()

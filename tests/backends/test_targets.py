@@ -42,5 +42,8 @@ def test_names_and_aliases_are_unique() -> None:
 
 
 def test_listing_targets_loads_neither_torch_nor_tvm() -> None:
-    code = "import sys, penstock.backends.targets as t; t.all_targets(); sys.exit('torch' in sys.modules or 'tvm' in sys.modules)"
+    code = (
+        "import sys, penstock.backends.targets as targets; targets.all_targets(); "
+        "sys.exit('torch' in sys.modules or 'tvm' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

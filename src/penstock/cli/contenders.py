@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,7 +67,18 @@ def _onnxruntime(model: Path | Program, inputs: Sequence[torch.Tensor], threads:
 
 
 def _export(program: Program, inputs: Sequence[torch.Tensor], path: Path) -> Path:
-    # The exporter prints its progress on stdout, which belongs to our result.
-    with contextlib.redirect_stdout(io.StringIO()):
-        torch.onnx.export(program.as_module(), tuple(inputs), path, dynamo=True, verbose=False)
+    # The exporter prints its progress on stdout, which belongs to our result, and warns of packages it could use.
+    level = logging.getLogger("torch").level
+    logging.getLogger("torch").setLevel(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(program.as_module().eval(), tuple(inputs), path, dynamo=True, verbose=False)
+    except Exception as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise UsageError(
+            f"torch cannot export the model to ONNX ({reason}); name an .onnx file as --model to bench onnxruntime"
+        ) from error
+    finally:
+        logging.getLogger("torch").setLevel(level)
     return path

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from penstock.cli.tables import table
@@ -29,7 +30,7 @@ def draw_report(console: Console, report: Report, top: int) -> None:
         for spec in specs:
             console.print(f"  {kind} {spec}", markup=False)
     console.print()
-    console.print(_totals(report))
+    _show(console, _totals(report))
     _draw_memory(console, program, top)
     _draw_costs(console, program, top)
     if report.passes:
@@ -38,29 +39,34 @@ def draw_report(console: Console, report: Report, top: int) -> None:
             for record in report.passes
             if record.changed
         ]
-        console.print(table(["pass that changed something", "exactness", ">nodes", "what it does"], changes))
+        _show(console, table(["pass that changed something", "exactness", ">nodes", "what it does"], changes))
     if report.kernels:
         rows = [(kernel.name, _extent(kernel.grid), _extent(kernel.block)) for kernel in report.kernels[:top]]
         title = _title("Kernels", len(report.kernels), top)
-        console.print(table(["kernel", ">grid", ">block"], rows, title))
+        _show(console, table(["kernel", ">grid", ">block"], rows, title))
 
 
 def draw_comparison(console: Console, comparison: Comparison, names: tuple[str, str]) -> None:
     """Print what differs between two Programs, with all lines of the graphs' difference."""
     left, right = comparison.left, comparison.right
-    console.print(table(["", f">{names[0]}", f">{names[1]}", ">change"], _compare_totals(left, right)))
+    _show(console, table(["", f">{names[0]}", f">{names[1]}", ">change"], _compare_totals(left, right)))
     if comparison.operators:
         rows = [
             (change.op, change.left, change.right, f"{change.right - change.left:+}") for change in comparison.operators
         ]
-        console.print(table(["operator", f">{names[0]}", f">{names[1]}", ">change"], rows))
+        _show(console, table(["operator", f">{names[0]}", f">{names[1]}", ">change"], rows))
     for line in comparison.diff:
         console.print(Text(line, style=_DIFF_STYLES.get(line[:1], "")), soft_wrap=True)
     if not comparison.diff:
         console.print("the graphs are equal")
 
 
-def _totals(report: Report) -> object:
+def _show(console: Console, block: Table) -> None:
+    console.print(block)
+    console.print()
+
+
+def _totals(report: Report) -> Table:
     now = report.program.totals
     if report.passes:
         return table(["", ">captured", ">after the passes", ">change"], _compare_totals(report.captured, now))
@@ -96,12 +102,12 @@ def _draw_memory(console: Console, program: ProgramInfo, top: int) -> None:
         for tensor in program.peak_tensors[:top]
     ]
     title = _title("Alive at the peak", len(program.peak_tensors), top)
-    console.print(table(["tensor", "type", ">bytes", "module", "source"], rows, title))
+    _show(console, table(["tensor", "type", ">bytes", "module", "source"], rows, title))
     if top > 1:
         points = sorted(local_peaks(live), key=lambda index: (-live[index], index))[:top]
         nodes = [(index, program.nodes[program.timeline[index].node]) for index in points]
         rows = [(node.name, node.op, format_size(live[index]), node.module, node.source) for index, node in nodes]
-        console.print(table(["peak at", "operator", ">alive", "module", "source"], rows, "Peaks, highest first"))
+        _show(console, table(["peak at", "operator", ">alive", "module", "source"], rows, "Peaks, highest first"))
 
 
 def _draw_costs(console: Console, program: ProgramInfo, top: int) -> None:
@@ -110,7 +116,7 @@ def _draw_costs(console: Console, program: ProgramInfo, top: int) -> None:
         for row in program.by_operator[:top]
     ]
     title = _title("Operators", len(program.by_operator), top)
-    console.print(table(["operator", ">count", ">arithmetic", ">traffic"], rows, title))
+    _show(console, table(["operator", ">count", ">arithmetic", ">traffic"], rows, title))
     modules = [row for row in program.by_module if row.name and row.name.count(".") < MODULE_DEPTH]
     rows = [
         (
@@ -122,7 +128,7 @@ def _draw_costs(console: Console, program: ProgramInfo, top: int) -> None:
         for row in modules
     ]
     if rows:
-        console.print(table(["module", ">operators", ">arithmetic", ">traffic"], rows, "Modules"))
+        _show(console, table(["module", ">operators", ">arithmetic", ">traffic"], rows, "Modules"))
 
 
 def chart(values: Sequence[int], width: int = CHART_WIDTH) -> str:
