@@ -7,21 +7,14 @@ from penstock.passes.cleanup.common_subexpressions import CommonSubexpressions
 from penstock.passes.cleanup.dead_code import DeadCode
 from penstock.passes.cleanup.fold_constants import FoldConstants
 from penstock.passes.cleanup.fuse_attention import FuseAttention
-from penstock.passes.cleanup.canonicalize import Canonicalize
-from penstock.passes.cleanup.common_subexpressions import CommonSubexpressions
-from penstock.passes.cleanup.dead_code import DeadCode
-from penstock.passes.cleanup.fold_constants import FoldConstants
-from penstock.passes.cleanup.fuse_attention import FuseAttention
 from penstock.passes.core.base import Pass
 from penstock.passes.legalize.adaptive_pool import SeparateAdaptivePool3d
 from penstock.passes.legalize.affine_norm import AffineGroupNorm
 from penstock.passes.legalize.attention_mask import BooleanAttentionMask
 from penstock.passes.legalize.batch_norm import AffineBatchNorm
 from penstock.passes.legalize.bfloat16 import Bfloat16ToFloat32
-from penstock.passes.legalize.bfloat16 import Bfloat16ToFloat32
 from penstock.passes.legalize.decompose_to_core import DecomposeToCore
 from penstock.passes.legalize.explicit_promotion import ExplicitPromotion
-from penstock.passes.legalize.float64 import Float64ToFloat32
 from penstock.passes.legalize.float64 import Float64ToFloat32
 from penstock.passes.legalize.functional_copy import FunctionalCopy
 from penstock.passes.legalize.grouped_query_attention import GroupedQueryAttention
@@ -43,26 +36,6 @@ from penstock.passes.legalize.transposed_conv3d import TransposedConv3d
 from penstock.passes.legalize.unfold import UnfoldToIndexSelect
 from penstock.passes.legalize.vector_norm import VectorNorm
 from penstock.passes.legalize.widen_bool_cumsum import WidenBoolCumsum
-
-CLEANUP: tuple[Pass, ...] = (
-    DeadCode(),
-    Canonicalize(),
-    FuseAttention(),
-    FoldConstants(),
-    Canonicalize(),
-    CommonSubexpressions(),
-    DeadCode(),
-)
-"""Says the same in fewer operators."""
-
-MOBILE: tuple[Pass, ...] = CLEANUP
-"""What a model for a phone goes through."""
-
-SINGLE_PRECISION: tuple[Pass, ...] = (
-    FoldConstants(),
-    Float64ToFloat32(),
-)
-"""Comes before `LEGALIZE` for GPUs, which have no double precision."""
 
 CLEANUP: tuple[Pass, ...] = (
     # one way to say each thing
@@ -94,6 +67,12 @@ MOBILE: tuple[Pass, ...] = (
     DeadCode(),
 )
 """Prepares a Program for a phone. The types make it lossy where the model uses types that phones lack."""
+
+SINGLE_PRECISION: tuple[Pass, ...] = (
+    FoldConstants(),
+    Float64ToFloat32(),
+)
+"""Comes before `LEGALIZE` for GPUs, which have no double precision."""
 
 LEGALIZE: tuple[Pass, ...] = (
     # numbers that no back end computes with
@@ -137,8 +116,6 @@ LEGALIZE: tuple[Pass, ...] = (
 
 PRESETS: dict[str, tuple[Pass, ...]] = {
     "none": (),
-    "cleanup": CLEANUP,
-    "mobile": MOBILE,
     "cleanup": CLEANUP,
     "mobile": MOBILE,
     "legalize": LEGALIZE,

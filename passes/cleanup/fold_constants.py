@@ -87,11 +87,7 @@ class FoldConstants(Pass):
         edit = Rewriter(module, self.name())
         for node in border:
             value = values[node].detach().contiguous()
-            key = (
-                value.dtype,
-                tuple(value.shape),
-                value.numpy().tobytes() if value.dtype != torch.bfloat16 else id(value),
-            )
+            key = (value.dtype, tuple(value.shape), value.reshape(-1).view(torch.uint8).numpy().tobytes())
             constant = edit.at(edit.origin[node]).constant(pool.setdefault(key, value), f"folded.{node.name}")
             edit.replace(edit.origin[node], constant)
         return edit.finish(name)
@@ -100,7 +96,7 @@ class FoldConstants(Pass):
 def _constant_values(
     module: GraphModule, weights: Mapping[str, torch.Tensor]
 ) -> tuple[dict[Node, Any], dict[Node, int]]:
-    """Every node that depends on real weights and constants alone, evaluated, with the bytes of the weights behind it."""
+    """Each node that depends on real weights and constants alone, evaluated, and the bytes of weights behind it."""
     values: dict[Node, Any] = {}
     sizes: dict[Node, int] = {}
     with torch.no_grad():
