@@ -125,16 +125,15 @@ class Operator:
         return Step(self.function, operands, attributes, origin)
 
 
-_TABLE: dict[tuple[str, str], list[Operator]] = {}
+_TABLE: dict[str, list[Operator]] = {}
 
 
-def onnx_op(*names: str, since: int = OLDEST_OPSET, domain: str = "") -> Callable[[Function], Function]:
+def onnx_op(*names: str, since: int = OLDEST_OPSET) -> Callable[[Function], Function]:
     """Register a function for ONNX operators.
 
     Args:
         names: ``Conv``; several when one function serves all.
         since: the first opset for which it holds.
-        domain: '' for ONNX's own.
     """
 
     def decorate(function: Function) -> Function:
@@ -155,7 +154,7 @@ def onnx_op(*names: str, since: int = OLDEST_OPSET, domain: str = "") -> Callabl
                 parameters.append(entry)
         row = Operator(function, since, tuple(parameters), variadic, frozenset(attributes))
         for name in names:
-            rows = _TABLE.setdefault((domain, name), [])
+            rows = _TABLE.setdefault(name, [])
             if any(other.since == since for other in rows):
                 raise ValueError(f"two functions stand for {name} since opset {since}")
             rows.append(row)
@@ -165,14 +164,14 @@ def onnx_op(*names: str, since: int = OLDEST_OPSET, domain: str = "") -> Callabl
 
 
 def find_operator(domain: str, name: str, opset: int) -> Operator | None:
-    """The row for an operator at an opset: the newest that is not newer than the opset."""
-    rows = [row for row in _TABLE.get((domain, name), ()) if row.since <= opset]
+    """The row for an operator at an opset: the newest that is not newer than the opset. All rows are of domain ''."""
+    rows = [row for row in _TABLE.get(name, ()) if row.since <= opset and not domain]
     return max(rows, key=lambda row: row.since, default=None)
 
 
-def supported_operators(domain: str = "") -> list[str]:
-    """The names of the supported operators of a domain, sorted."""
-    return sorted(name for known, name in _TABLE if known == domain)
+def supported_operators() -> list[str]:
+    """The names of the supported operators, sorted."""
+    return sorted(_TABLE)
 
 
 def _snake(name: str) -> str:

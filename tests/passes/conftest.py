@@ -50,8 +50,8 @@ def run_pass(capture: Callable[..., Program]) -> Callable[..., tuple[Program, Pr
     """`run_pass(model, args, *passes, context=None)`: the Programs before and after, checked.
 
     The model is a module, a plain function of tensors, or a Program (then `args` are its inputs). Every exact pass is
-    verified as it runs; at the end the outputs equal those of the Program before it, the dialect holds, and a second
-    run of the passes on the result changes nothing more.
+    verified as it runs; at the end the dialect holds, the outputs equal those of the Program before it (unless a lossy
+    pass changed something), and a second run of the passes on the result changes nothing more.
     """
 
     def run_pass(
@@ -63,9 +63,10 @@ def run_pass(capture: Callable[..., Program]) -> Callable[..., tuple[Program, Pr
         idempotent: bool = True,
     ) -> tuple[Program, Program]:
         before = model if isinstance(model, Program) else capture(model, args)
-        after = Pipeline(passes, (Verify(),)).run(before, context)
+        verify = Verify()
+        after = Pipeline(passes, (verify,)).run(before, context)
         dialect.check(after, "the test's passes")
-        if all(current.exactness == "exact" for current in passes):
+        if not verify.losses:
             inputs = leaves_of(tuple(args))
             expected, actual = reference.run(before, inputs), reference.run(after, inputs)
             for spec, left, right in zip(after.signature.outputs, expected, actual, strict=True):

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from penstock.passes.core.base import registered
 from penstock.passes.core.context import Context
 from penstock.passes.core.options import format_pass, parse_pass
+from penstock.passes.core.pipeline import Pipeline
 from penstock.passes.legalize.complex_pairs import is_complex
 from penstock.passes.legalize.door import DOOR
-from penstock.passes.presets import CLEANUP, LEGALIZE, MOBILE, PRESETS
+from penstock.passes.presets import CLEANUP, LEGALIZE, MOBILE, PRESETS, SINGLE_PRECISION
 
 
 class VideoBlock(torch.nn.Module):
@@ -62,8 +63,9 @@ def test_legalisation_leaves_only_operators_of_the_door(run_pass, block):
 
 def test_legalisation_after_cleanup(run_pass, block):
     program, args = block
-    _, after = run_pass(program, args, *CLEANUP, *LEGALIZE)
+    _, after = run_pass(program, args, *CLEANUP, *LEGALIZE, idempotent=False)
     assert after.signature == program.signature
+    assert Pipeline(LEGALIZE).run(after) is after
 
 
 def test_the_mobile_preset_leaves_no_type_that_phones_lack(run_pass):
@@ -81,7 +83,7 @@ def test_presets_can_be_written_on_the_command_line():
         assert tuple(parse_pass(format_pass(current)) for current in passes) == passes
 
 
-def test_every_exact_legalisation_pass_has_its_place():
-    used = {current.name() for current in LEGALIZE + MOBILE}
+def test_every_legalisation_pass_has_its_place():
+    used = {current.name() for current in SINGLE_PRECISION + LEGALIZE}
     ours = {name for name, kind in registered().items() if kind.__module__.startswith("penstock.passes.legalize.")}
     assert ours <= used

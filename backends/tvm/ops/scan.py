@@ -7,6 +7,7 @@ the same element and the result is the same on every run.
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -58,6 +59,7 @@ def one_thread_per_line(function: Any) -> Any:
     return schedule.mod["main"].with_attr("tirx.is_scheduled", True)
 
 
+@cache
 def _running_sum(before: int, along: int, after: int, dtype: str, accumulator: str, result: str) -> Any:
     @T.prim_func(private=True, s_tir=True)  # type: ignore[untyped-decorator]
     def cumsum(source: T.handle, target: T.handle):  # type: ignore[no-untyped-def]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,7 @@ def _corner(emit: Emit, x: Expr, shape: Sequence[int]) -> Expr:
     return emit(relax.op.strided_slice(x, dims, [0] * len(dims), list(shape), [1] * len(dims)))
 
 
+@cache
 def _line_scatter(lines: tuple[int, int, int], count: int, dtype: str, position_dtype: str, adds: bool) -> Any:
     before, along, after = lines
 

@@ -90,18 +90,20 @@ def optimize(
 ) -> tuple[Program, Report]:
     """Run the chosen passes, showing progress, and report on them."""
     import penstock
+    from penstock.backends.targets import find_target
     from penstock.passes.core.context import Declined
     from penstock.passes.core.instruments import Progress, Skip
     from penstock.passes.core.registry import find_pass
     from penstock.passes.core.sizes import parse_size
     from penstock.report import History, build_report
 
+    target = find_target(choice.target).name if choice.target else None
     skip = Skip([find_pass(name).name() for name in choice.skipped])
     history, declined = History(), list[Declined]()
     with output.progress("passes") as report:
         final = penstock.optimize(
             captured,
-            target=choice.target,
+            target=target,
             memory_budget=choice.memory_budget,
             pipeline=choice.all_passes(),
             precision=choice.precision,
@@ -113,7 +115,7 @@ def optimize(
         captured,
         final,
         history.records,
-        target=choice.target,
+        target=target,
         memory_budget=budget,
         attention=attention,
         declined=declined,

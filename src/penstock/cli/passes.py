@@ -8,7 +8,7 @@ import keyword
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -60,7 +60,7 @@ def show_pass(output: Output, name: str) -> None:
     from penstock.passes.core.registry import find_pass
 
     kind = find_pass(name)
-    options = _options(kind)
+    options = options_of(kind)
     documentation = inspect.getdoc(kind) or ""
 
     def draw(console: Console) -> None:
@@ -76,7 +76,8 @@ def show_pass(output: Output, name: str) -> None:
     output.result({**data, "documentation": documentation, "options": options}, draw)
 
 
-def _options(kind: type[Pass]) -> list[dict[str, Any]]:
+def options_of(kind: type[Pass]) -> list[dict[str, str]]:
+    """The options of a pass with their types and defaults, as text."""
     rows = []
     for field in dataclasses.fields(kind):
         if field.default is not dataclasses.MISSING:
@@ -114,7 +115,10 @@ def new_pass(output: Output, name: str, directory: Path) -> None:
     }
     existing = [str(path) for path in files if path.exists()]
     if existing:
-        raise UsageError(f"{' and '.join(existing)} already exist; nothing was written. Choose another name or folder.")
+        verb = "exists" if len(existing) == 1 else "exist"
+        raise UsageError(
+            f"{' and '.join(existing)} already {verb}; nothing was written. Choose another name or folder."
+        )
     directory.mkdir(parents=True, exist_ok=True)
     for path, text in files.items():
         path.write_text(text, encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
@@ -13,10 +14,11 @@ from penstock.cli.tables import table
 from penstock.passes.core.sizes import format_size
 from penstock.report.compare import Comparison
 from penstock.report.figures import format_change, format_count, format_flops
-from penstock.report.model import ProgramInfo, Report, Totals
+from penstock.report.model import CostRow, ProgramInfo, Report, Totals
 
 CHART_WIDTH = 72
-MODULE_DEPTH = 3
+MODULE_ROWS = 40
+"""The module tree is shown to the depth at which it still fits into so many rows."""
 _BARS = "▁▂▃▄▅▆▇█"
 _DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
@@ -117,7 +119,8 @@ def _draw_costs(console: Console, program: ProgramInfo, top: int) -> None:
     ]
     title = _title("Operators", len(program.by_operator), top)
     _show(console, table(["operator", ">count", ">arithmetic", ">traffic"], rows, title))
-    modules = [row for row in program.by_module if row.name and row.name.count(".") < MODULE_DEPTH]
+    depth = _module_depth(program.by_module)
+    modules = [row for row in program.by_module if row.name and row.name.count(".") < depth]
     rows = [
         (
             "  " * row.name.count(".") + row.name.rpartition(".")[2],
@@ -152,6 +155,13 @@ def local_peaks(values: Sequence[int]) -> Iterator[int]:
             if rising:
                 yield start
             rising, start = False, index
+
+
+def _module_depth(modules: Sequence[CostRow]) -> int:
+    """How many levels of modules are shown: as many as fit, at least one."""
+    levels = Counter(row.name.count(".") for row in modules if row.name)
+    fitting = [depth for depth in levels if sum(levels[level] for level in range(depth + 1)) <= MODULE_ROWS]
+    return 1 + max(fitting, default=0)
 
 
 def _title(name: str, count: int, top: int) -> str:

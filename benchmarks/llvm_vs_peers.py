@@ -1,0 +1,137 @@
+"""penstock's llvm artifact against PyTorch eager, torch.compile and ONNX Runtime: time and peak memory on this machine.
+
+::
+
+    python -m benchmarks.llvm_vs_peers                         # all contenders on three models
+    python -m benchmarks.llvm_vs_peers --model vit --rounds 50
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.contenders import CONTENDERS, prepare
+from benchmarks.harness import RESULTS, Timing, alternate, cores, table, write_results
+from benchmarks.limit import Limit, measure_limit
+from benchmarks.worker import Worker
+
+MODELS = ("svd_unet", "ltx_dit", "svd_vae_decoder")
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender on one model.
+
+    Attributes:
+        error: largest absolute difference to eager.
+        prepare_seconds: from starting to load until the first result.
+        peak_bytes: of a process that holds this contender alone, while it runs.
+    """
+
+    timing: Timing
+    error: float
+    prepare_seconds: float
+    peak_bytes: int
+
+
+def measure(names: Iterable[str], folder: Path, rounds: int, threads: int) -> list[Row]:
+    """Let the contenders run the prepared model of a folder, each in a process of its own, in turns."""
+    expected = np.load(folder / "expected.npy")
+    with contextlib.ExitStack() as stack:
+        workers = [stack.enter_context(Worker(name, CONTENDERS[name], folder, threads)) for name in names]
+        timings = alternate(workers, rounds)
+        rows = []
+        for worker, timing in zip(workers, timings, strict=True):
+            peak = worker.peak_bytes()
+            worker.output(folder / "actual.npy")
+            error = float(np.abs(np.load(folder / "actual.npy") - expected).max())
+            rows.append(Row(timing, error, worker.prepare_seconds, peak))
+    return rows
+
+
+def describe(rows: Sequence[Row], least_seconds: float) -> str:
+    """The rows as a table; ratios are against the first."""
+    first = rows[0].timing
+    header = ("contender", "median ms", "spread", "time ratio", "of the limit", "peak MiB", "ready s", "max error")
+    return table(
+        header,
+        [
+            (
+                row.timing.name,
+                f"{row.timing.median * 1e3:.2f}",
+                f"±{row.timing.spread:.0%}",
+                f"{row.timing.ratio_to(first):.2f}",
+                f"{least_seconds / row.timing.median:.1%}",
+                f"{row.peak_bytes / MIB:.0f}",
+                f"{row.prepare_seconds:.1f}",
+                f"{row.error:.1e}",
+            )
+            for row in rows
+        ],
+    )
+
+
+def as_data(figures: dict[str, int], rows: Sequence[Row]) -> dict[str, Any]:
+    """The rows as JSON data."""
+    return {
+        "model": figures,
+        "contenders": {
+            row.timing.name: {
+                "seconds": row.timing.seconds,
+                "ratio": row.timing.ratio_to(rows[0].timing),
+                "peak_bytes": row.peak_bytes,
+                "prepare_seconds": row.prepare_seconds,
+                "max_error": row.error,
+            }
+            for row in rows
+        },
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print, and keep the results."""
+    from examples.zoo import ZOO
+
+    parser = argparse.ArgumentParser(prog="benchmarks.llvm_vs_peers", description=__doc__.partition("\n")[0])
+    parser.add_argument("--model", action="append", choices=list(ZOO), help=f"default: {', '.join(MODELS)}")
+    parser.add_argument("--contender", action="append", choices=list(CONTENDERS), help="default: all")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--quick", action="store_true", help="one small model, 3 rounds: whether it works at all")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder to write")
+    options = parser.parse_args(arguments)
+    models = options.model or (("vit",) if options.quick else MODELS)
+    contenders = options.contender or list(CONTENDERS)
+    rounds = 3 if options.quick else options.rounds
+
+    limit: Limit = measure_limit(options.threads)
+    data: dict[str, Any] = {"threads": options.threads, "rounds": rounds, "limit": limit.as_data(), "models": {}}
+    parts = [f"{options.threads} thread(s), {rounds} rounds. {limit}"]
+    for model in models:
+        print(f"{model}: preparing", file=sys.stderr)
+        with tempfile.TemporaryDirectory() as folder:
+            figures = prepare(*ZOO[model](), Path(folder))
+            rows = measure(contenders, Path(folder), rounds, options.threads)
+        data["models"][model] = as_data(figures, rows)
+        summary = (
+            f"{figures['operators']} operators, {figures['flops'] / 1e6:.0f} MFLOP, "
+            f"weights {figures['weight_bytes'] / MIB:.1f} MiB, activations {figures['activation_bytes'] / MIB:.1f} MiB"
+        )
+        least = limit.least_seconds(figures["flops"], figures["weight_bytes"])
+        parts.append(f"### {model}\n\n{summary}\n\n{describe(rows, least)}")
+        print(f"\n{parts[-1]}", flush=True)
+    write_results("llvm_vs_peers", data, "\n\n".join(parts), options.results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from penstock.frontends.torch_export import capture_module
+from penstock.passes.cleanup.fold_constants import FoldConstants
+from penstock.passes.core.context import Context
+
+
+class Positions(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.frequency = torch.nn.Parameter(torch.rand(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.cos(torch.arange(3)[:, None] * self.frequency)
+
+
+def test_what_depends_on_weights_alone_becomes_one_weight(run_pass, assert_listing):
+    _, after = run_pass(Positions(), (torch.randn(3, 4),), FoldConstants())
+    assert_listing(
+        after,
+        (
+            "graph main\n"
+            "  in   x                   f32[3, 4]\n"
+            "  w    folded.cos          f32[3, 4]\n"
+            "  add = add(x, folded.cos)  f32[3, 4]\n"
+            "  return (add)\n"
+        ),
+    )
+
+
+def test_large_values_that_come_from_nothing_are_left_to_the_device(run_pass):
+    def model(x):
+        return x + torch.arange(1 << 20)
+
+    before, after = run_pass(model, (torch.randn(1 << 20),), FoldConstants(max_growth_bytes=1000))
+    assert after is before
+    _, folded = run_pass(model, (torch.randn(1 << 20),), FoldConstants(max_growth_bytes=1 << 24))
+    assert folded.node_count == 1
+
+
+def test_a_weight_in_another_form_is_folded_however_large(run_pass):
+    weight = torch.nn.Parameter(torch.randn(64, 64))
+
+    class Scaled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = weight
+
+        def forward(self, x):
+            return x @ (self.weight * 2)
+
+    _, after = run_pass(Scaled(), (torch.randn(2, 64),), FoldConstants(max_growth_bytes=0))
+    assert list(after.weights) == ["folded.mul"]
+    assert torch.equal(after.weights["folded.mul"], weight.detach() * 2)
+
+
+def test_random_and_uninitialised_values_are_not_folded(capture):
+    program = capture(lambda x: x + torch.rand(4) + torch.empty(4).fill_(0), (torch.randn(4),))
+    names = [str(node.target) for node in program.graphs["main"].graph.nodes]
+    after = FoldConstants().run(program, Context())
+    kept = [str(node.target) for node in after.graphs["main"].graph.nodes]
+    assert [name for name in names if "rand" in name] == [name for name in kept if "rand" in name] != []
+
+
+def test_equal_values_are_stored_once(run_pass):
+    def model(x):
+        return torch.cos(torch.arange(4)) + x, torch.cos(torch.arange(4)) * x
+
+    _, after = run_pass(model, (torch.randn(4),), FoldConstants())
+    assert len({id(tensor) for tensor in after.weights.values()}) == 1
+
+
+def test_fake_weights_stay_as_they_are():
+    with FakeTensorMode():
+        module, args = Positions(), (torch.randn(3, 4),)
+    program = capture_module(module, args)
+    after = FoldConstants().run(program, Context())
+    assert "frequency" in after.weights
