@@ -1,7 +1,7 @@
 """Measuring contenders against each other: they take turns in one run, and what is printed are ratios.
 
-Machines drift: a clock boosts, a neighbour wakes up. So contenders run A B C A B C …, and the ratio of two contenders is
-the median over rounds of the ratio within each round, which a drift meets on both sides.
+Machines drift: a clock boosts, a neighbour wakes up. So contenders run A B C A B C …, and the ratio of two contenders
+is the median over rounds of the ratio within each round, which a drift meets on both sides.
 """
 
 from __future__ import annotations

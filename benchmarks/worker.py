@@ -1,8 +1,8 @@
 """A process that holds one contender and nothing else, and does what its parent asks, one line at a time.
 
-``run`` answers the seconds of one run, ``peak`` the peak memory in bytes, ``output FILE`` writes the first output. While
-it waits it uses no processor time, so that workers can take turns; and as it loads one runtime only, its peak memory is
-that runtime's.
+``run`` answers the seconds of one run, ``peak`` the peak memory in bytes, ``output FILE`` writes the first output.
+While it waits it uses no processor time, so that workers can take turns; and as it loads one runtime only, its peak
+memory is that of this runtime.
 """
 
 from __future__ import annotations

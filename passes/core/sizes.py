@@ -16,10 +16,10 @@ _UNITS = {
 def parse_size(text: str | int) -> int:
     """Bytes of a size; `UsageError` for anything that is not a positive size."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", str(text))
-    unit = found[2].lower() if found else ""
-    if not found or unit not in _UNITS or float(found[1]) <= 0:
+    size = round(float(found[1]) * _UNITS.get(found[2].lower(), 0)) if found else 0
+    if size < 1:
         raise UsageError(f"'{text}' is not a size; write it like 1.5GiB, 630MiB, 2GB or a number of bytes")
-    return round(float(found[1]) * _UNITS[unit])
+    return size
 
 
 def format_size(size: int) -> str:

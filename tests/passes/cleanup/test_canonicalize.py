@@ -15,8 +15,8 @@ def test_layout_becomes_one_view(run_pass, assert_listing):
         after,
         (
             "graph main\n"
-            "  in   args_0                 f32[2, 3, 4]\n"
-            "  view_1 = view(args_0, [24])  f32[24]\n"
+            "  in   x                 f32[2, 3, 4]\n"
+            "  view_1 = view(x, [24])  f32[24]\n"
             "  return (view_1)\n"
         ),
     )

@@ -11,8 +11,8 @@ def test_equal_operators_are_merged_through_their_arguments(run_pass, assert_lis
         after,
         (
             "graph main\n"
-            "  in   args_0         f32[4]\n"
-            "  cos = cos(args_0)   f32[4]\n"
+            "  in   x         f32[4]\n"
+            "  cos = cos(x)   f32[4]\n"
             "  sin = sin(cos)      f32[4]\n"
             "  add = add(sin, sin)  f32[4]\n"
             "  return (add)\n"

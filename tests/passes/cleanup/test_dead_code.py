@@ -31,7 +31,7 @@ def test_removes_what_nothing_uses_attention_and_weights_included(capture, run_p
     assert "unused" in before.weights
     assert "unused" not in after.weights
     assert_listing(
-        after, ("graph main\n  in   args_0        f32[2, 3, 4]\n  cos = cos(args_0)  f32[2, 3, 4]\n  return (cos)\n")
+        after, ("graph main\n  in   x        f32[2, 3, 4]\n  cos = cos(x)  f32[2, 3, 4]\n  return (cos)\n")
     )
 
 

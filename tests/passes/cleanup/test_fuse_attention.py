@@ -75,10 +75,10 @@ def test_golden_listing(run_pass, assert_listing):
     _, after = run_pass(scaled, qkv(), FuseAttention(), Canonicalize())
     text = """
         graph main
-          in   args_0  f32[1, 4, 16, 8]
-          in   args_1  f32[1, 4, 16, 8]
-          in   args_2  f32[1, 4, 16, 8]
-          matmul_1 = scaled_dot_product_attention(args_0, args_1, args_2, scale=0.35355339059327373)  f32[1, 4, 16, 8]
+          in   q  f32[1, 4, 16, 8]
+          in   k  f32[1, 4, 16, 8]
+          in   v  f32[1, 4, 16, 8]
+          matmul_1 = scaled_dot_product_attention(q, k, v, scale=0.35355339059327373)  f32[1, 4, 16, 8]
           return (matmul_1)
     """
     assert_listing(after, text)

@@ -19,9 +19,8 @@ STATE = torch.zeros(5)
 @pytest.fixture
 def signature() -> Signature:
     """`model(x, {"y": y}, 3, flag=flag)` with the state `k`, which returns `(result, [result])`."""
-    specs = [
-        TensorSpec(name, tuple(t.shape), t.dtype) for name, t in (("x", X), ("y", Y), ("flag", FLAG), ("k", STATE))
-    ]
+    inputs = {"x": X, "y": Y, "flag": FLAG, "k": STATE}
+    specs = [TensorSpec(name, tuple(tensor.shape), tensor.dtype) for name, tensor in inputs.items()]
     outputs = [TensorSpec(name, (1,), torch.float32) for name in ("output_0", "output_1", "k_next")]
     arguments = structure_of(((X, {"y": Y}, 3), {"flag": FLAG}))
     return Signature(tuple(specs), tuple(outputs), arguments, structure_of((X, [X])), ("k",))

@@ -23,7 +23,9 @@ def test_parse(text: str | int, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "GiB", "-1", "0", "1.5 gigs", "1 2", "1e9", "nan", "0.0GiB", "1,5GiB", 0, -3])
+@pytest.mark.parametrize(
+    "text", ["", "GiB", "-1", "0", "1.5 gigs", "1 2", "1e9", "nan", "0.0GiB", "1,5GiB", "0.2", 0, -3]
+)
 def test_refusals(text: str | int) -> None:
     with pytest.raises(UsageError) as caught:
         parse_size(text)
@@ -35,9 +37,9 @@ def test_a_fraction_of_a_byte_is_no_size() -> None:
         parse_size("0.2")
 
 
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (660602880, "630.0 MiB"), (3 * 2**29, "1.50 GiB")],
-)
+FORMATTED = {0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 660602880: "630.0 MiB", 3 * 2**29: "1.50 GiB"}
+
+
+@pytest.mark.parametrize(("size", "text"), FORMATTED.items())
 def test_format(size: int, text: str) -> None:
     assert format_size(size) == text
