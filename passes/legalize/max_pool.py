@@ -32,9 +32,9 @@ class MaxPoolToMaxPool2d(RewritePass):
 
     Result::
 
-        pool_reshape = reshape(x, [1, 16, 6, 6])                                               f32[1, 16, 6, 6]
+        pool_reshape = reshape(x, [1, -1, 6, 6])                                               f32[1, 16, 6, 6]
         pool_max_pool2d = max_pool2d(pool_reshape, [2, 2], [2, 2], [0, 0], [1, 1], False)      f32[1, 16, 3, 3]
-        pool_reshape_1 = reshape(pool_max_pool2d, [1, 4, 4, 9])                                f32[1, 4, 4, 9]
+        pool_reshape_1 = reshape(pool_max_pool2d, [1, -1, 4, 9])                               f32[1, 4, 4, 9]
         pool_max_pool2d_1 = max_pool2d(pool_reshape_1, [2, 1], [2, 1], [0, 0], [1, 1], False)  f32[1, 4, 2, 9]
         getitem = reshape(pool_max_pool2d_1, [1, 4, 2, 3, 3])                                  f32[1, 4, 2, 3, 3]
 

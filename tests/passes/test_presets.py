@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from penstock.passes.core.base import registered
 from penstock.passes.core.context import Context
@@ -66,6 +67,22 @@ def test_legalisation_after_cleanup(run_pass, block):
     _, after = run_pass(program, args, *CLEANUP, *LEGALIZE, idempotent=False)
     assert after.signature == program.signature
     assert Pipeline(LEGALIZE).run(after) is after
+
+
+def test_a_program_without_data_is_legalised_alike(capture, block):
+    program, (video, tokens) = block
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model = VideoBlock().eval()
+        args = (torch.empty(video.shape), torch.empty(tokens.shape, dtype=torch.int64))
+        empty = capture(model, args)
+    assert empty.is_fake
+    passes = (*SINGLE_PRECISION, *LEGALIZE)
+    targets = [
+        {node.target for node in Pipeline(passes).run(given).graphs["main"].graph.nodes if node.op == "call_function"}
+        for given in (program, empty)
+    ]
+    assert targets[1] <= DOOR
+    assert targets[0] <= targets[1]  # without data, nothing folds
 
 
 def test_the_mobile_preset_leaves_no_type_that_phones_lack(run_pass):

@@ -139,4 +139,4 @@ def test_a_page_of_five_thousand_nodes_stays_under_ten_megabytes(report: Report)
     points = tuple(TimelinePoint(index, 1000 * index) for index in range(5000))
     text = replace(report, program=replace(report.program, nodes=nodes, timeline=points, peak=4999)).to_html()
     assert len(text) < 10_000_000
-    assert Page(text).ids.count("node-4999") == 1
+    assert text.count('<tr id="node-4999">') == 1

@@ -9,7 +9,7 @@ import torch
 from tvm import relax
 
 from penstock.backends.tvm.attention import emit_attention
-from penstock.backends.tvm.ops.binary import choose
+from penstock.backends.tvm.ops.choice import choose
 from penstock.backends.tvm.ops.emit import Emit, Expr, dtype_of, shape_of
 from penstock.backends.tvm.ops.registry import RefusalError, lowers
 

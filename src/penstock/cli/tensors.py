@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import click
 
@@ -48,7 +49,7 @@ def read_tensors(path: Path) -> NamedTensors:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
                 return dict(arrays)
-    except (OSError, ValueError, EOFError, SafetensorError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile, SafetensorError) as error:
         raise UsageError(f"cannot read {path} as a {path.suffix} file: {error}") from error
     raise UsageError(f"{path}: expected a .npz or .safetensors file")
 

@@ -55,27 +55,6 @@ CASES = numbered(
         *(case(getattr(aten, name).Tensor, *pair) for name in BITWISE for pair in ((N, J), (P, Q))),
         *(case(getattr(aten, name).Scalar, N, 5) for name in BITWISE),
         *(case(getattr(aten, name).default, *pair) for name in LOGICAL for pair in ((N, J), (P, Q), (A, P))),
-        case(aten.where.self, P, ROW, A),
-        case(aten.where.self, A > 0, A, SCALAR),
-        case(aten.where.self, P, ROW, torch.tensor(2)),
-        case(aten.where.ScalarOther, P, ROW, 0.0),
-        case(aten.where.ScalarSelf, P, 1.0, ROW),
-        case(aten.masked_fill.Scalar, A, P, -float("inf")),
-        case(aten.masked_fill.Scalar, A, A > 0, 3),
-        case(aten.masked_fill.Tensor, A, P, SCALAR),
-        case(aten.clamp.default, A, -1.0, 2.0),
-        case(aten.clamp.default, A, None, 1),
-        case(aten.clamp.default, N, -3, 3),
-        case(aten.clamp.default, N, -1.5),
-        case(aten.clamp.Tensor, A, ROW - 3, ROW),
-        case(aten.clamp.Tensor, A, None, ROW),
-        case(aten.clamp_min.default, A, 0.5),
-        case(aten.clamp_max.default, A, 0.5),
-        *(
-            case(aten._to_copy.default, item, dtype=dtype)
-            for item in (A, N, P)
-            for dtype in (torch.float16, torch.float32, torch.int32, torch.int64, torch.bool)
-        ),
     ]
 )
 HALF = numbered(
@@ -85,7 +64,6 @@ HALF = numbered(
         case(aten.pow.Tensor_Scalar, A.half(), 3),
         case(aten.pow.Tensor_Tensor, A.abs().half(), B.half()),
         case(aten.add.Tensor, A.half(), B),
-        case(aten.masked_fill.Scalar, A.half(), P, -float("inf")),
     ]
 )
 CASES |= {f"half_{name}": item for name, item in HALF.items()}

@@ -12,8 +12,6 @@ PART = torch.randn(4, 2, 6)
 AT = torch.stack([torch.randperm(5)[:2] for _ in range(24)]).reshape(4, 6, 2).transpose(1, 2).contiguous()
 REPEATED = torch.randint(0, 5, (4, 7, 6))
 VALUES = torch.randn(4, 7, 6)
-ROWS = torch.tensor([3, 0, -2])
-COLUMNS = torch.tensor([1, 1, -5])
 
 CASES = numbered(
     [
@@ -25,6 +23,7 @@ CASES = numbered(
         case(aten.select_scatter.default, X, X[..., 0], -1, -1),
         case(aten.scatter.src, X, 1, AT, PART),
         case(aten.scatter.src, X, 1, AT[:2, :, :3], PART),
+        case(aten.scatter.src, X, 1, REPEATED, VALUES),
         case(aten.scatter.src, torch.tensor(1.0), 0, torch.tensor(0), torch.tensor(5.0)),
         case(aten.scatter.src, X[0, 0], 0, torch.tensor([5, 0]), torch.tensor([9.0, 8.0, 7.0])),
         case(aten.scatter.value, X, -2, AT, 2.5),
@@ -32,25 +31,8 @@ CASES = numbered(
         case(aten.scatter_add.default, X, 1, REPEATED, VALUES),
         case(aten.scatter_add.default, X, 1, REPEATED[:3], VALUES),
         case(aten.scatter_add.default, X.long(), 1, REPEATED, VALUES.long()),
-        case(aten.index_put.default, X, [ROWS], X[:3] * 2),
-        case(aten.index_put.default, X, [ROWS], torch.tensor(3.0)),
-        case(aten.index_put.default, X, [None, ROWS], X[:, :3]),
-        case(aten.index_put.default, X, [None, None, torch.tensor(2)], X[..., 0]),
-        case(aten.index_put.default, X, [ROWS, COLUMNS], X[:3, 0]),
-        case(aten.index_put.default, X, [ROWS, None, COLUMNS], X[:3, :, 0]),
-        case(aten.index_put.default, X, [ROWS[:, None], COLUMNS[1:]], X[:3, :2]),
-        case(aten.index_put.default, X, [ROWS, COLUMNS, torch.tensor([1, 1, 0])], torch.tensor([1.0, 2.0, 3.0])),
-        case(aten.index_put.default, X, [torch.tensor([1, 1, 2])], X[:3], True),
-        case(aten.index_put.default, X, [None, torch.tensor([1, 1])], X[:, :1], True),
     ]
-)
-HALF = numbered(
-    [
-        case(aten.scatter_add.default, X.half(), 1, REPEATED, VALUES.half()),
-        case(aten.index_put.default, X.half(), [torch.tensor([1, 1, 2])], X[:3].half(), True),
-    ]
-)
-CASES |= {f"half_{name}": item for name, item in HALF.items()}
+) | {"half": case(aten.scatter_add.default, X.half(), 1, REPEATED, VALUES.half())}
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,14 @@
-"""Pooling and resampling over the spatial dimensions of [batch, channel, *space]."""
+"""Pooling over the spatial dimensions of [batch, channel, *space]."""
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from tvm import te, tirx
 
-from penstock.backends.tvm.ops.emit import Emit, Expr, Var, shape_of
+from penstock.backends.tvm.ops.emit import Emit, Expr, shape_of
 from penstock.backends.tvm.ops.registry import lowers
 
 aten = torch.ops.aten
@@ -131,92 +128,3 @@ _SPATIAL_RANK = {
 
 def _per_axis(sizes: Sizes, rank: int) -> list[int]:
     return list(sizes) * rank if len(sizes) == 1 else list(sizes)
-
-
-@lowers(aten.upsample_nearest1d.vec, aten.upsample_nearest2d.vec, aten.upsample_nearest3d.vec)
-def upsample_nearest(emit: Emit, x: Expr, size: Sizes | None, factors: Sequence[float] | None) -> Var:
-    """Each output element is the input element at or before it."""
-    return _nearest(emit, x, factors, 0.0)
-
-
-@lowers(aten._upsample_nearest_exact1d.vec, aten._upsample_nearest_exact2d.vec, aten._upsample_nearest_exact3d.vec)
-def upsample_nearest_exact(emit: Emit, x: Expr, size: Sizes | None, factors: Sequence[float] | None) -> Var:
-    """Each output element is the input element nearest to its centre."""
-    return _nearest(emit, x, factors, 0.5)
-
-
-def _nearest(emit: Emit, x: Expr, factors: Sequence[float] | None, centre: float) -> Var:
-    sources = [
-        _nearest_source(extent, result, _scale(extent, result, factors, d), centre)
-        for d, (extent, result) in enumerate(zip(shape_of(x)[2:], emit.shape[2:], strict=True))
-    ]
-
-    def compute(tensor: te.Tensor) -> te.Tensor:
-        return te.compute(
-            emit.shape,
-            lambda *i: tensor(*i[:2], *(source(at) for source, at in zip(sources, i[2:], strict=True))),
-            name="upsample_nearest",
-        )
-
-    return emit.te(compute, x, name="upsample_nearest")
-
-
-def _scale(extent: int, result: int, factors: Sequence[float] | None, dim: int) -> float:
-    """Input elements per output element. A factor that the model gave counts, not the sizes it led to."""
-    return 1 / factors[dim] if factors else extent / result
-
-
-def _nearest_source(extent: int, result: int, scale: float, centre: float) -> Callable[[Any], Any]:
-    """The input position for an output position: in integers where that is the same."""
-    # As torch computes it, in float32: one third of nine times three is not always one.
-    exact = np.floor((np.arange(result, dtype=np.float32) + np.float32(centre)) * np.float32(scale))
-    if np.minimum(exact, extent - 1).astype(int).tolist() == [at * extent // result for at in range(result)]:
-        return lambda at: at if extent == result else tirx.floordiv(at * extent, result)
-
-    def rounded(at: Any) -> Any:
-        position = tirx.floor((at.astype("float32") + centre) * tirx.const(scale, "float32")).astype("int64")
-        return tirx.max(tirx.min(position, extent - 1), 0)
-
-    return rounded
-
-
-@lowers(aten.upsample_bilinear2d.vec)
-def upsample_bilinear(
-    emit: Emit, x: Expr, size: Sizes | None, align_corners: bool, factors: Sequence[float] | None
-) -> Expr:
-    """The four neighbours of each output element, weighted by closeness."""
-    pairs = [
-        _linear_source(extent, result, _scale(extent, result, factors, d), align_corners)
-        for d, (extent, result) in enumerate(zip(shape_of(x)[2:], emit.shape[2:], strict=True))
-    ]
-
-    def compute(tensor: te.Tensor) -> te.Tensor:
-        def element(*i: Any) -> Any:
-            neighbours = [pair(at) for pair, at in zip(pairs, i[2:], strict=True)]
-            result: Any = 0.0
-            for corner in itertools.product(*neighbours):
-                weight = math.prod(weight for _, weight in corner)
-                result = result + tensor(*i[:2], *(at for at, _ in corner)).astype(emit.wide) * weight
-            return result
-
-        return te.compute(emit.shape, element, name="upsample_bilinear")
-
-    return emit.cast(emit.te(compute, x, name="upsample_bilinear"), emit.dtype)
-
-
-def _linear_source(extent: int, result: int, scale: float, align_corners: bool) -> Callable[[Any], list[Any]]:
-    """The two input positions next to an output position, each with its weight."""
-    if align_corners:
-        scale = (extent - 1) / (result - 1) if result > 1 else 0.0
-
-    def neighbours(at: Any) -> list[Any]:
-        position = at.astype("float32") * tirx.const(scale, "float32")
-        if not align_corners:
-            half = (at.astype("float32") + 0.5) * tirx.const(scale, "float32") - 0.5
-            position = tirx.max(half, tirx.const(0, "float32"))
-        lower = tirx.min(tirx.floor(position).astype("int64"), extent - 1)
-        upper = tirx.min(lower + 1, extent - 1)
-        fraction = position - lower.astype("float32")
-        return [(lower, 1.0 - fraction), (upper, fraction)]
-
-    return neighbours

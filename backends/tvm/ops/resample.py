@@ -1,0 +1,132 @@
+"""Resampling of the spatial dimensions of [batch, channel, *space] to other sizes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from tvm import te, tirx
+
+from penstock.backends.tvm.ops.emit import Emit, Expr, Var, shape_of
+from penstock.backends.tvm.ops.registry import lowers
+
+aten = torch.ops.aten
+Sizes = Sequence[int]
+
+
+@lowers(aten.upsample_nearest1d.vec, aten.upsample_nearest2d.vec, aten.upsample_nearest3d.vec)
+def upsample_nearest(emit: Emit, x: Expr, size: Sizes | None, factors: Sequence[float] | None) -> Var:
+    """Each output element is the input element at or before it."""
+    return _nearest(emit, x, factors, aten.upsample_nearest1d.default, 0)
+
+
+@lowers(aten._upsample_nearest_exact1d.vec, aten._upsample_nearest_exact2d.vec, aten._upsample_nearest_exact3d.vec)
+def upsample_nearest_exact(emit: Emit, x: Expr, size: Sizes | None, factors: Sequence[float] | None) -> Var:
+    """Each output element is the input element nearest to its centre."""
+    return _nearest(emit, x, factors, aten._upsample_nearest_exact1d.default, 1)
+
+
+def _nearest(emit: Emit, x: Expr, factors: Sequence[float] | None, along: Any, halves: int) -> Var:
+    sources = []
+    for d, (extent, result) in enumerate(zip(shape_of(x)[2:], emit.shape[2:], strict=True)):
+        line = torch.arange(extent, dtype=torch.float32)[None, None]
+        wanted = along(line, [result], factors[d] if factors else None)[0, 0].long().numpy()
+        sources.append(_nearest_source(wanted, _scale(extent, result, factors, d), halves))
+
+    def compute(tensor: te.Tensor) -> te.Tensor:
+        return te.compute(
+            emit.shape,
+            lambda *i: tensor(*i[:2], *(source(at) for source, at in zip(sources, i[2:], strict=True))),
+            name="upsample_nearest",
+        )
+
+    return emit.te(compute, x, name="upsample_nearest")
+
+
+def _nearest_source(wanted: np.ndarray[Any, Any], scale: float, halves: int) -> Callable[[Any], Any]:
+    """The input position for an output position, in integers.
+
+    torch computes ``floor((at + halves / 2) · scale)`` in float32, where one third of three is not always one. The
+    product with a fraction says the same but for a few positions, which are listed.
+
+    Args:
+        wanted: what torch reads, for each output position.
+        scale: input elements per output element.
+    """
+    numerator, denominator = _fraction(scale)
+    last = int(wanted.max())
+
+    def product(position: Any) -> Any:
+        return (2 * position + halves) * numerator // (2 * denominator)
+
+    computed = np.minimum(product(np.arange(len(wanted))), last)
+    exceptions = {int(at): int(wanted[at]) for at in np.flatnonzero(computed != wanted)}
+
+    def source(position: Any) -> Any:
+        found = product(position.astype("int64"))
+        if product(len(wanted) - 1) > last:
+            found = tirx.min(found, last)
+        for exception, position_read in exceptions.items():
+            found = tirx.if_then_else(position == exception, position_read, found)
+        return found
+
+    return source
+
+
+def _scale(extent: int, result: int, factors: Sequence[float] | None, dim: int) -> float:
+    """Input elements per output element. A factor that the model gave counts, not the sizes it led to."""
+    return 1 / factors[dim] if factors else extent / result
+
+
+def _fraction(scale: float) -> tuple[int, int]:
+    """A scale as whole numbers; as a number it would be rounded in the kernel's source, which shows seven digits."""
+    return Fraction(scale).limit_denominator(1_000_000).as_integer_ratio()
+
+
+@lowers(aten.upsample_bilinear2d.vec)
+def upsample_bilinear(
+    emit: Emit, x: Expr, size: Sizes | None, align_corners: bool, factors: Sequence[float] | None
+) -> Expr:
+    """The four neighbours of each output element, weighted by closeness."""
+    pairs = [
+        _linear_source(extent, result, _scale(extent, result, factors, d), align_corners)
+        for d, (extent, result) in enumerate(zip(shape_of(x)[2:], emit.shape[2:], strict=True))
+    ]
+
+    def compute(tensor: te.Tensor) -> te.Tensor:
+        def element(*i: Any) -> Any:
+            neighbours = [pair(at) for pair, at in zip(pairs, i[2:], strict=True)]
+            result: Any = 0.0
+            for corner in itertools.product(*neighbours):
+                weight = math.prod(weight for _, weight in corner)
+                result = result + tensor(*i[:2], *(at for at, _ in corner)).astype(emit.wide) * weight
+            return result
+
+        return te.compute(emit.shape, element, name="upsample_bilinear")
+
+    return emit.cast(emit.te(compute, x, name="upsample_bilinear"), emit.dtype)
+
+
+def _linear_source(extent: int, result: int, scale: float, align_corners: bool) -> Callable[[Any], list[Any]]:
+    """The two input positions next to an output position, each with its weight."""
+    if align_corners:
+        scale = (extent - 1) / (result - 1) if result > 1 else 0.0
+
+    numerator, denominator = _fraction(scale)
+
+    def neighbours(at: Any) -> list[Any]:
+        doubled = at * 2 if align_corners else at * 2 + 1
+        position = (doubled * numerator).astype("float32") / float(2 * denominator)
+        if not align_corners:
+            position = tirx.max(position - 0.5, tirx.const(0, "float32"))
+        lower = tirx.min(tirx.floor(position).astype("int64"), extent - 1)
+        upper = tirx.min(lower + 1, extent - 1)
+        fraction = position - lower.astype("float32")
+        return [(lower, 1.0 - fraction), (upper, fraction)]
+
+    return neighbours

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.backends.tvm.op_cases import Built, case, check_gpu_source, numbered
+
+aten = torch.ops.aten
+torch.manual_seed(0)
+LINE = torch.randn(2, 3, 9)
+IMAGE = torch.randn(2, 3, 7, 6)
+CUBE = torch.randn(1, 2, 3, 4, 5)
+NEAREST = [aten.upsample_nearest1d.vec, aten.upsample_nearest2d.vec, aten.upsample_nearest3d.vec]
+EXACT = [aten._upsample_nearest_exact1d.vec, aten._upsample_nearest_exact2d.vec, aten._upsample_nearest_exact3d.vec]
+BILINEAR = aten.upsample_bilinear2d.vec
+
+CASES = numbered(
+    [
+        *(
+            case(op, item, None, [factor] * (item.dim() - 2))
+            for ops in (NEAREST, EXACT)
+            for op, item in zip(ops, (LINE, IMAGE, CUBE), strict=True)
+            for factor in (2.0, 1.5, 0.4)
+        ),
+        # 41 and 47: float32 rounds 1 / 41 so that 41 times it is less than one.
+        *(
+            case(op, LINE, None, [factor])
+            for op in (NEAREST[0], EXACT[0])
+            for factor in (3.0, 41.0, 47.0, 2.3, 2.05, 1.05, 0.7)
+        ),
+        case(NEAREST[1], IMAGE, [10, 6], None),
+        case(EXACT[1], IMAGE, [5, 13], None),
+        case(NEAREST[2], CUBE, [3, 8, 7], None),
+        *(case(BILINEAR, IMAGE, [size, 11], corners, None) for size in (3, 14) for corners in (False, True)),
+        case(BILINEAR, IMAGE, None, False, [1.7, 2.0]),
+        case(BILINEAR, IMAGE, [1, 1], True, None),
+        case(BILINEAR, torch.randn(1, 1, 2, 300), [2, 1000], False, None),
+    ]
+) | {
+    "half_nearest": case(NEAREST[1], IMAGE.half(), None, [2.0, 2.0]),
+    "half_bilinear": case(BILINEAR, IMAGE.half(), None, False, [2.0, 2.0]),
+}
+
+
+@pytest.fixture(scope="module")
+def built() -> Built:
+    return Built(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_matches_torch(built: Built, name: str) -> None:
+    built.check(name, 2e-3 if "half" in name else 1e-5)
+
+
+def test_compiles_for_a_phone() -> None:
+    check_gpu_source(CASES, "adreno-740")
