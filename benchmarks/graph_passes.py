@@ -11,9 +11,9 @@ The exponent p of ``seconds ≈ c · nodes ** p`` is fitted over the sizes: 1 is
 from __future__ import annotations
 
 import argparse
-import gc
+import dataclasses
 import sys
-import time
+import timeit
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from penstock.passes.core.registry import all_passes
 
 SIZES = (1_000, 3_000, 10_000)
 QUICK_SIZES = (100, 300)
+IDLE_SECONDS = 1e-3
 
 Subject = Callable[[Program], object]
 
@@ -49,8 +50,6 @@ def subjects() -> dict[str, Subject]:
 
 
 def _required_options(pass_type: type[Pass]) -> list[str]:
-    import dataclasses
-
     missing = dataclasses.MISSING
     return [
         field.name
@@ -65,13 +64,7 @@ def _running(instance: Pass) -> Subject:
 
 def best_seconds(subject: Subject, program: Program, runs: int = 3) -> float:
     """The fastest of several runs: what the code needs when nothing disturbs it."""
-    seconds = []
-    for _ in range(runs):
-        gc.collect()
-        began = time.perf_counter()
-        subject(program)
-        seconds.append(time.perf_counter() - began)
-    return min(seconds)
+    return min(timeit.repeat(lambda: subject(program), number=1, repeat=runs))  # with garbage collection off
 
 
 def measure(sizes: Sequence[int], runs: int = 3) -> dict[str, dict[str, dict[int, float]]]:
@@ -89,16 +82,18 @@ def measure(sizes: Sequence[int], runs: int = 3) -> dict[str, dict[str, dict[int
 
 
 def describe(rows: Mapping[str, Mapping[int, float]]) -> str:
-    """The subjects of one shape as a table, slowest first."""
+    """The subjects of one shape as a table, slowest first; those with nothing to do here in one line below."""
     sizes = list(next(iter(rows.values())))
-    ordered = sorted(rows.items(), key=lambda item: -item[1][sizes[-1]])
-    return table(
+    busy = {name: row for name, row in rows.items() if row[sizes[-1]] >= IDLE_SECONDS}
+    idle = sorted(set(rows) - set(busy))
+    lines = table(
         ("", *(f"{size} nodes, ms" for size in sizes), "exponent"),
         [
             (name, *(f"{row[size] * 1e3:.1f}" for size in sizes), f"{fitted_exponent(sizes, list(row.values())):.2f}")
-            for name, row in ordered
+            for name, row in sorted(busy.items(), key=lambda item: -item[1][sizes[-1]])
         ],
     )
+    return f"{lines}\n\nUnder {IDLE_SECONDS * 1e3:.0f} ms, with nothing to do: {', '.join(idle)}" if idle else lines
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import os
 import platform
 import statistics
@@ -80,8 +81,6 @@ def alternate(
 
 def fitted_exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
     """The p of ``seconds ≈ c · size ** p``, by least squares over logarithms."""
-    import math
-
     return statistics.linear_regression(list(map(math.log, sizes)), list(map(math.log, seconds))).slope
 
 

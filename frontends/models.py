@@ -197,5 +197,7 @@ def _told(error: BaseException) -> str:
         if "/torch/" not in frame.filename and not frame.filename.startswith("<") and frame.filename != __file__
     ]
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    if isinstance(error, SyntaxError):
+        place = ""  # its message has it
     message = str(error).strip().splitlines()
     return f"{type(error).__name__}: {message[0] if message else 'no message'}{place}"

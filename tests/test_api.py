@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 import logging
 import subprocess
 import sys
@@ -94,7 +93,8 @@ def test_a_loaded_artifact_equals_eager_over_several_calls(compiled: Path) -> No
     module, loaded = Net(), penstock.load(compiled)
     states: dict[str, torch.Tensor] = {}
     for _ in range(3):
-        expected = copy.deepcopy(module(PAIR, 3, bias=BIAS))
+        with torch.no_grad():
+            expected = module(PAIR, 3, bias=BIAS)
         result, states = loaded(PAIR, 3, *states.values(), bias=BIAS)
         assert_same(result, expected)
     assert_same(states["b_total"], module.total)
@@ -259,9 +259,7 @@ def test_pipelines(program: Program, tmp_path: Path) -> None:
         penstock.optimize(program, pipeline=pipeline, instruments=[watch, Verify()])
         ran.append(watch.names)
     assert ran == [[], ["named-convolution"], ["named-convolution"], ["named-convolution"]]
-    with pytest.raises(
-        UsageError, match=r"unknown pipeline 'fast'; the presets are .*, and a pipeline file ends in \.toml"
-    ):
+    with pytest.raises(UsageError, match=r"unknown pipeline 'fast'; the presets are none, .*ends in \.toml"):
         penstock.optimize(program, pipeline="fast")
 
 

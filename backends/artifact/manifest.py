@@ -22,7 +22,7 @@ MANIFEST = "manifest.json"
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class FileRecord(_Record):
@@ -179,7 +179,8 @@ class Manifest(Description):
 
     def to_json(self) -> bytes:
         """Sorted keys, one stable text."""
-        return (json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()
+        data = json.loads(self.model_dump_json())
+        return (json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
 def parse_manifest(content: bytes, where: str) -> Manifest:

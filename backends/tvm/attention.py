@@ -10,6 +10,7 @@ Source: Milakov and Gimelshein, "Online normalizer calculation for softmax", 201
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import tvm
@@ -86,6 +87,7 @@ def _largest_divisor(extent: int, limit: int) -> int:
     return next(size for size in range(min(extent, limit), 0, -1) if extent % size == 0)
 
 
+@cache
 def _kernel(
     query_shape: tuple[int, int, int, int],
     value_shape: tuple[int, int],

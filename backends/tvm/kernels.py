@@ -6,6 +6,7 @@ leave TVM's last pass, where the thread extents still stand in the code, and eac
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from penstock.backends.targets import Target
 _LANGUAGES = {"opencl": "opencl", "metal": "metal", "cuda": "cuda", "llvm": "tir"}
 _SUFFIXES = {"opencl": ".cl", "metal": ".metal", "cuda": ".cu", "tir": ".tir.py"}
 _DEVICE_KERNEL = 2
+_LONGEST_NAME = 100
 Extent = tuple[int, int, int]
 
 
@@ -55,8 +57,11 @@ class Kernel:
 
     @property
     def file_name(self) -> str:
-        """Where an artifact keeps the source, below ``kernels/``."""
-        return self.name + _SUFFIXES[self.language]
+        """Where an artifact keeps the source, below ``kernels/``. A fused kernel's name may be too long for a file."""
+        name = self.name
+        if len(name) > _LONGEST_NAME:
+            name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        return name + _SUFFIXES[self.language]
 
 
 @pass_instrument

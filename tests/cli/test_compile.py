@@ -147,7 +147,7 @@ def test_a_bad_output_is_refused_before_the_work(net: str, invoke, tmp_path: Pat
     [
         ("missing.pt2", "missing.pt2"),
         ("net", "'net' is not a model: a model is a .pt2 file"),
-        ("no.such.module:net", "no.such.module"),
+        ("no_such_package.module:net", "no_such_package"),
     ],
 )
 def test_a_model_that_is_not_there(model: str, message: str, invoke, tmp_path: Path) -> None:

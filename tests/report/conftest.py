@@ -61,7 +61,7 @@ class LeaveAlone(Pass):
         return program
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def captured() -> Program:
     torch.manual_seed(0)
     return capture_module(Model(), (torch.randn(2, 16, 8),))

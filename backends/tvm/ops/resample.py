@@ -120,13 +120,13 @@ def _linear_source(extent: int, result: int, scale: float, align_corners: bool) 
     numerator, denominator = _fraction(scale)
 
     def neighbours(at: Any) -> list[Any]:
-        doubled = at * 2 if align_corners else at * 2 + 1
-        position = (doubled * numerator).astype("float32") / float(2 * denominator)
-        if not align_corners:
-            position = tirx.max(position - 0.5, tirx.const(0, "float32"))
-        lower = tirx.min(tirx.floor(position).astype("int64"), extent - 1)
+        # The position as a whole number of parts of an element, so that its integer part and its rest are exact.
+        at = at.astype("int64")
+        parts = 2 * denominator
+        position = 2 * at * numerator if align_corners else tirx.max((2 * at + 1) * numerator - denominator, 0)
+        lower = tirx.min(position // parts, extent - 1)
         upper = tirx.min(lower + 1, extent - 1)
-        fraction = position - lower.astype("float32")
+        fraction = (position % parts).astype("float32") / float(parts)
         return [(lower, 1.0 - fraction), (upper, fraction)]
 
     return neighbours

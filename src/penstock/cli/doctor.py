@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import ctypes.util
 import importlib.metadata
 import os
@@ -121,18 +120,12 @@ def _compiler() -> Check:
 
 
 def _native_library() -> Check:
-    """The C++ part; the wheel installs it beside the Python modules."""
-    files = importlib.metadata.files("penstock") or []
-    path = next((str(file.locate()) for file in files if file.stem == "libpenstock_runtime"), None)
-    ok, found = False, "not built"
-    if path is not None:
-        try:
-            version = ctypes.CDLL(path).penstock_runtime_version
-            version.restype = ctypes.c_char_p
-            ok, found = True, f"{version().decode()} in {path}"
-        except (OSError, AttributeError) as error:
-            found = f"{path} does not load: {error}"
-    return Check("native library", ok, found, "the C interface", mend=f"{sys.executable} -m pip install -e . --no-deps")
+    from penstock.backends.native import native_version
+
+    version = native_version()
+    found = version or "not built, or does not load"
+    mend = f"{sys.executable} -m pip install -e . --no-deps"
+    return Check("native library", version is not None, found, "replacing artifacts in one step", mend=mend)
 
 
 def _opencl() -> Check:

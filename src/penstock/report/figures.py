@@ -19,7 +19,10 @@ def format_flops(flops: int) -> str:
 
 
 def format_change(before: int, after: int) -> str:
-    """``-37.5%``, or an empty string for no change."""
+    """``-37.5%``, ``≈0%`` for less than half a tenth of that, or an empty string for no change."""
     if before == after:
         return ""
-    return "new" if before == 0 else f"{(after - before) / before:+.1%}"
+    if before == 0:
+        return "new"
+    change = f"{(after - before) / before:+.1%}"
+    return "≈0%" if change in ("+0.0%", "-0.0%") else change

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from penstock.backends.artifact import Description, Manifest
-from penstock.backends.artifact.manifest import SCHEMA_VERSION, FileRecord, parse_manifest
+from penstock.backends.artifact.manifest import SCHEMA_VERSION, FileRecord, LossRecord, parse_manifest
 from penstock.passes.core.errors import UsageError
 
 
@@ -32,6 +32,13 @@ def parse(manifest: Manifest) -> Callable[[Callable[[Any], Any]], Manifest]:
 def test_round_trip(manifest: Manifest) -> None:
     assert parse_manifest(manifest.to_json(), "m") == manifest
     assert manifest.signature.signature().states == ("k",)
+
+
+def test_a_loss_without_bound_is_still_json(manifest: Manifest) -> None:
+    loss = LossRecord(output="output", max_error=float("inf"), mean_error=1.0, scale=1.0)
+    endless = manifest.model_copy(update={"losses": {"half-precision": (loss,)}})
+    assert b": Infinity" not in endless.to_json()
+    assert parse_manifest(endless.to_json(), "m") == endless
 
 
 def test_text_is_sorted_and_has_no_time_or_host_path(manifest: Manifest) -> None:

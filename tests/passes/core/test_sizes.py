@@ -23,9 +23,7 @@ def test_parse(text: str | int, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize(
-    "text", ["", "GiB", "-1", "0", "1.5 gigs", "1 2", "1e9", "nan", "0GiB", "1,5GiB", "0.2", 0]
-)
+@pytest.mark.parametrize("text", ["", "GiB", "-1", "0", "1.5 gigs", "1 2", "1e9", "nan", "0GiB", "1,5GiB", "0.2", 0])
 def test_refusals(text: str | int) -> None:
     with pytest.raises(UsageError) as caught:
         parse_size(text)

@@ -15,9 +15,11 @@ function show(position) {
 
 function drawTimeline() {
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const words = data.node.map((i) =>
-    [`<b>${data.name[i]}</b> ${data.op[i]}`, data.modules[data.module[i]], data.sources[data.source[i]]]
-      .filter(Boolean).join("<br>"));
+  const plain = (text) => text.replaceAll("<", "&lt;"); // hover text takes markup
+  const words = data.node.map((i) => {
+    const places = [data.modules[data.module[i]], data.sources[data.source[i]]].filter(Boolean).map(plain);
+    return [`<b>${plain(data.name[i])}</b> ${plain(data.op[i])}`, ...places].join("<br>");
+  });
   const traces = [{
     name: "after the passes", x: data.live.map((_, i) => i), y: data.live.map((b) => b / MIB), text: words,
     line: { color: colour("--accent"), width: 1.4, shape: "hv" }, fill: "tozeroy", fillcolor: colour("--fill"),
@@ -30,7 +32,7 @@ function drawTimeline() {
     });
   }
   const shapes = [];
-  const highest = Math.max(...data.live, ...data.captured, 0);
+  const highest = [...data.live, ...data.captured].reduce((a, b) => Math.max(a, b), 0);
   if (data.left !== null && data.left > 0 && data.left < 1.5 * highest) {
     shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: data.left / MIB, y1: data.left / MIB,
       line: { color: colour("--lossy"), width: 1, dash: "dash" },
@@ -46,7 +48,7 @@ function drawTimeline() {
     yaxis: { ...axis, title: { text: "MiB alive" }, rangemode: "tozero" },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--line"), activecolor: colour("--accent") },
     hovermode: "x", dragmode: "zoom", showlegend: traces.length > 1, legend: { orientation: "h", y: 1.1, x: 0 }, shapes,
-  }, { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] });
+  }, { responsive: true, displaylogo: false, modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]] });
 }
 
 drawTimeline();
@@ -55,7 +57,6 @@ plot.on("plotly_click", (event) => {
   if (point) show(data.node[point.pointIndex]);
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawTimeline);
-addEventListener("beforeprint", () => Plotly.Plots.resize(plot));
 
 const tree = document.getElementById("tree");
 const branches = [...tree.querySelectorAll("details")];
