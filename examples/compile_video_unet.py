@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -37,8 +37,10 @@ def capture(console: Console) -> penstock.Program:
     assert figures.peak is not None
     console.print(f"[bold]captured[/] {total.operators} operators, {total.flops / 1e6:.0f} MFLOP")
     console.print(f"  weights      {format_size(figures.weight_bytes)}")
-    console.print(f"  activations  {format_size(figures.activation_bytes)} at the peak, which is")
-    console.print(f"               {figures.peak.op} in {figures.peak.module}", markup=False)
+    peak = f"{figures.peak.op} in {figures.peak.module}"
+    console.print(
+        f"  activations  {format_size(figures.activation_bytes)} at the peak, {peak}", markup=False, soft_wrap=True
+    )
     return program
 
 
@@ -53,7 +55,7 @@ def compile_for(program: penstock.Program, target: str, folder: Path, console: C
     console.print(f"[bold]{target}[/] {TARGETS[target]}, {time.perf_counter() - began:.1f} s")
     for name, differences in verify.losses.items():
         for difference in differences:
-            console.print(f"  {name} moved {difference}", highlight=False)
+            console.print(f"  {name} moved {difference}", highlight=False, soft_wrap=True)
     return artifact
 
 
@@ -61,7 +63,7 @@ def run_here(artifact: penstock.Artifact, args: Sequence[torch.Tensor], console:
     """Verify the artifact for this computer, and run it like the model."""
     model = penstock.load(artifact.path)
     for difference in penstock.verify(model):
-        console.print(f"  verified     {difference}", highlight=False)
+        console.print(f"  verified     {difference}", highlight=False, soft_wrap=True)
         if not difference.ok:
             raise SystemExit(4)
     began = time.perf_counter()
@@ -69,21 +71,19 @@ def run_here(artifact: penstock.Artifact, args: Sequence[torch.Tensor], console:
     console.print(f"  one run      {(time.perf_counter() - began) * 1e3:.1f} ms, result {tuple(frames.shape)}")
 
 
-def summary(artifacts: dict[str, penstock.Artifact]) -> Table:
-    """What lies where."""
-    table = Table("target", "kernels", "weights", "activations", "on disk", "report", box=None, header_style="bold")
-    for column in table.columns[1:5]:
+def summary(artifacts: Iterable[penstock.Artifact]) -> Table:
+    """What was made, and how large it is."""
+    table = Table("target", "kernels", "weights", "activations", "on disk", box=None, header_style="bold")
+    for column in table.columns[1:]:
         column.justify = "right"
-    table.columns[5].overflow = "fold"
-    for target, artifact in artifacts.items():
+    for artifact in artifacts:
         manifest = artifact.manifest
         table.add_row(
-            target,
+            manifest.target.name,
             str(len(manifest.kernels)),
             format_size(manifest.memory.weight_bytes),
             format_size(manifest.memory.activation_bytes),
             format_size(sum(file.size for file in manifest.files.values())),
-            str(artifact.path / "report.html"),
         )
     return table
 
@@ -97,13 +97,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console()
     options.output.mkdir(parents=True, exist_ok=True)
     program = capture(console)
-    artifacts = {}
+    artifacts = []
     for target in options.target or TARGETS:
-        artifacts[target] = compile_for(program, target, options.output, console)
+        artifacts.append(compile_for(program, target, options.output, console))
         if target == "llvm":
-            run_here(artifacts[target], program.examples, console)
+            run_here(artifacts[-1], program.examples, console)
     console.print()
     console.print(summary(artifacts))
+    console.print()
+    for artifact in artifacts:
+        console.print(f"open {artifact.path / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

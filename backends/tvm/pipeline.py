@@ -18,11 +18,11 @@ def relax_pipeline(target: tvm.target.Target) -> Any:
     """The pipeline for a target, as `relax.build` takes it."""
     passes = tvm.transform.Sequential(
         [
-            # Phase 1: every operator becomes a loop nest, neighbours fuse.
+            # Phase 1: every operator becomes a loop nest, neighbours fuse. Constants are not folded here: what is worth
+            # storing was folded in the graph, and a mask that a kernel can make should not lie in the library.
             relax.backend.DispatchSortScan(),
             relax.transform.LegalizeOps(),
             relax.transform.AnnotateTIROpPattern(),
-            relax.transform.FoldConstant(),
             relax.transform.FuseOps(),
             relax.transform.FuseTIR(),
             relax.transform.DeadCodeElimination(),

@@ -5,6 +5,7 @@ Kernels that bring their own schedule (attention, scans) are marked and left alo
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import tvm
@@ -12,7 +13,7 @@ from tvm import s_tir
 from tvm.s_tir import dlight
 from tvm.s_tir.dlight.analysis import normalize_prim_func
 
-_GRID_LIMIT = 65535
+_log = logging.getLogger(__name__)
 
 
 class _Guarded(dlight.base.ScheduleRule):  # type: ignore[misc]
@@ -29,7 +30,8 @@ class _Guarded(dlight.base.ScheduleRule):  # type: ignore[misc]
     def apply(self, func: Any, target: Any, tunable: bool) -> Any:
         try:
             schedule = self.rule.apply(func, target, tunable)
-        except Exception:
+        except Exception as error:
+            _log.debug("%s passes on a kernel: %s: %s", type(self.rule).__name__, type(error).__name__, error)
             return None
         return schedule if schedule is not None and _fits(schedule, target) else None
 

@@ -27,7 +27,7 @@ from penstock.passes.core.source import source_of
 def check(program: Program, made_by: str) -> None:
     """Raise `InvalidProgramError` with every breach, naming who made the Program."""
     breaches = [f"graph '{name}': {breach}" for name, graph in program.graphs.items() for breach in _graph(graph)]
-    breaches += _plan(program)
+    breaches = breaches or list(_plan(program))
     if breaches:
         shown = "\n  ".join(breaches[:12])
         more = f"\n  … {len(breaches) - 12} more" if len(breaches) > 12 else ""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -129,7 +130,7 @@ class Emitter:
                 f"{self.rewriter.made_by}: replacing '{self.anchor.name}', {target} does not take these arguments: "
                 f"{str(error).splitlines()[0]}"
             ) from error
-        with self.rewriter.graph.inserting_before(self.anchor):
+        with self._before_anchor():
             node = self.rewriter.graph.call_function(target, args, kwargs)
         node.name = _unique(self.rewriter.graph, name)
         return self._dress(node, value)
@@ -142,10 +143,18 @@ class Emitter:
     def constant(self, tensor: torch.Tensor, name: str | None = None) -> Node:
         """A node that reads a constant tensor, registered as a weight."""
         key = self.rewriter.add_weight(name or f"constant.{self.anchor.name}", tensor)
-        with self.rewriter.graph.inserting_before(self.anchor):
+        with self._before_anchor():
             node = self.rewriter.graph.create_node("get_attr", key)
         node.name = _unique(self.rewriter.graph, key.replace(".", "_"))
         return self._dress(node, fake_like(tensor))
+
+    def _before_anchor(self) -> AbstractContextManager[None]:
+        # FX would insert before an erased node too, and leave a graph that reads differently forwards and backwards.
+        if self.anchor._erased:
+            raise InvalidProgramError(
+                f"{self.rewriter.made_by}: '{self.anchor.name}' is replaced already; make the new nodes before that"
+            )
+        return self.rewriter.graph.inserting_before(self.anchor)
 
     def _dress(self, node: Node, value: Any) -> Node:
         node.meta["val"] = value

@@ -6,6 +6,7 @@ import pytest
 
 import penstock
 from penstock.backends.artifact import open_artifact
+from penstock.passes.presets import PRESETS
 from penstock.report import Report
 
 
@@ -33,6 +34,13 @@ def test_the_result_as_data(net: str, invoke_json, tmp_path: Path) -> None:
     assert data["compiled"]["operators"] == 4
     assert data["passes"] == []
     assert data["losses"] == {}
+
+
+def test_the_default_pipeline_verified_pass_by_pass(net: str, invoke_json, tmp_path: Path) -> None:
+    out = tmp_path / "net.penstock"
+    data = invoke_json("compile", net, "--target", "llvm", "--verify-each", "--no-cache", "-o", out)
+    assert [item["setting"].partition(":")[0] for item in data["passes"]] == [item.name() for item in PRESETS["mobile"]]
+    assert all(difference.ok for difference in penstock.verify(out))
 
 
 def test_half_precision_is_measured_and_reported(net: str, invoke, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 
 def test_a_model_is_shown_in_tables(net: str, invoke) -> None:
@@ -34,6 +35,14 @@ def test_a_model_of_any_size_needs_no_memory(models: Path, invoke_json) -> None:
 
 def test_a_factory_that_reads_values_runs_for_real(models: Path, invoke_json) -> None:
     assert invoke_json("inspect", f"{models}:reads_values")["report"]["program"]["inputs"] == ["x f32[2, 8]"]
+
+
+def test_a_pt2_file_is_a_model(invoke_json, tmp_path: Path) -> None:
+    exported = torch.export.export(torch.nn.Linear(4, 2), (torch.randn(3, 4),))
+    torch.export.save(exported, tmp_path / "linear.pt2")
+    report = invoke_json("inspect", tmp_path / "linear.pt2")["report"]
+    assert report["model"] == "linear.pt2"
+    assert report["program"]["outputs"] == ["output f32[3, 2]"]
 
 
 def test_after_passes(net: str, invoke, invoke_json) -> None:

@@ -14,7 +14,8 @@ def test_flops(flops: int, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "text"), [(8, 5, "-37.5%"), (8, 8, ""), (0, 8, "new"), (8, 0, "-100.0%"), (2, 3, "+50.0%"), (10000, 9999, "≈0%")]
+    ("before", "after", "text"),
+    [(8, 5, "-37.5%"), (8, 8, ""), (0, 8, "new"), (8, 0, "-100.0%"), (2, 3, "+50.0%"), (10000, 9999, "≈0%")],
 )
 def test_change(before: int, after: int, text: str) -> None:
     assert format_change(before, after) == text

@@ -21,7 +21,9 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Any]], title: str | N
         title_style="bold",
     )
     for heading in headings:
-        result.add_column(heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left")
+        result.add_column(
+            heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left", overflow="fold"
+        )
     for row in rows:
         result.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     return result
