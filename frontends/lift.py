@@ -128,7 +128,8 @@ class _Lift:
             raise CaptureError(f"the model passes a {spec.kind.name.lower()} ('{node.name}') through its graph")
 
     def _state(self, node: Node, spec: InputSpec) -> None:
-        self.states[node.name] = self._tensor(spec)
+        # A copy: the user's module goes on writing its own.
+        self.states[node.name] = self._tensor(spec).detach().clone()
         new = self.graph.placeholder(node.name)
         self.inputs.append(new)
         self._finish(node, new)

@@ -13,6 +13,8 @@ from tvm import s_tir
 from tvm.s_tir import dlight
 from tvm.s_tir.dlight.analysis import normalize_prim_func
 
+from penstock.backends.tvm.kernels import thread_extents
+
 _log = logging.getLogger(__name__)
 
 
@@ -114,8 +116,6 @@ def _fits(schedules: Any, target: Any) -> bool:
 
 def _threads(function: Any) -> int:
     """The most threads of any work-group of a scheduled function."""
-    from penstock.backends.tvm.kernels import thread_extents
-
     extents = thread_extents(function.body)
     threads = 1
     for axis in "xyz":

@@ -13,12 +13,7 @@ def test_layout_becomes_one_view(run_pass, assert_listing):
     _, after = run_pass(lambda x: x.transpose(1, 2).permute(0, 2, 1).view(2, 12).view(24), (X,), Canonicalize())
     assert_listing(
         after,
-        (
-            "graph main\n"
-            "  in   x                 f32[2, 3, 4]\n"
-            "  view_1 = view(x, [24])  f32[24]\n"
-            "  return (view_1)\n"
-        ),
+        ("graph main\n  in   x                 f32[2, 3, 4]\n  view_1 = view(x, [24])  f32[24]\n  return (view_1)\n"),
     )
 
 

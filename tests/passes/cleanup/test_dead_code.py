@@ -30,9 +30,7 @@ def test_removes_what_nothing_uses_attention_and_weights_included(capture, run_p
     before, after = run_pass(program, program.examples, DeadCode())
     assert "unused" in before.weights
     assert "unused" not in after.weights
-    assert_listing(
-        after, ("graph main\n  in   x        f32[2, 3, 4]\n  cos = cos(x)  f32[2, 3, 4]\n  return (cos)\n")
-    )
+    assert_listing(after, ("graph main\n  in   x        f32[2, 3, 4]\n  cos = cos(x)  f32[2, 3, 4]\n  return (cos)\n"))
 
 
 def test_unused_inputs_stay(capture, run_pass):

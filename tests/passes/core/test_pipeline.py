@@ -93,16 +93,15 @@ def test_replacements_keep_name_and_source_and_name_their_maker(program: Program
 
 
 def test_refusals_are_recorded_with_node_and_source() -> None:
-    program = capture_module(torch.nn.Sequential(torch.nn.Softplus(), torch.nn.ReLU()), (torch.randn(4),))
-    context = Context()
-    scaled = capture_module(Net(), (torch.randn(4),))
+    class Three(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * 3
+
+    program, context = capture_module(Three(), (torch.randn(4),)), Context()
     assert DoubleByAdding().run(program, context) is program
-    three = capture_module(type("Three", (torch.nn.Module,), {"forward": lambda self, x: x * 3})(), (torch.randn(4),))
-    assert DoubleByAdding().run(three, context) is three
     (declined,) = context.declined
     assert str(declined).startswith("double-by-adding: 'mul' (core/test_pipeline.py:")
     assert str(declined).endswith("not by 2")
-    assert DoubleByAdding().run(scaled, context) is not scaled
 
 
 def test_a_crash_names_the_pass_and_those_before_it(program: Program) -> None:
