@@ -1,8 +1,8 @@
 """Attention that never holds the score matrix: softmax by a running maximum and a running sum.
 
-For each query the kernel walks over the keys in small blocks and keeps three things: the largest score so far, the sum
-of exponentials relative to it, and the weighted sum of values relative to it. A new largest score rescales the other
-two. Memory is one row of the result per thread, whatever the number of keys.
+A query is a line: a thread (on a CPU, a task) takes each. It walks over the keys in small blocks and keeps three things:
+the largest score so far, the sum of exponentials relative to it, and the weighted sum of values relative to it. A new
+largest score rescales the other two. Memory is one row of the result per thread, whatever the number of keys.
 
 Source: Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018, algorithm 3; Dao et al.,
 "FlashAttention", 2022, section 3.1, without its blocking of queries.
@@ -14,12 +14,12 @@ from functools import cache
 from typing import Any
 
 import tvm
-from tvm import relax, s_tir
+from tvm import relax
 from tvm.script import tirx as T
 
 from penstock.backends.tvm.ops.emit import Expr, dtype_of, shape_of
+from penstock.backends.tvm.ops.scan import one_thread_per_line
 
-_THREADS = 64
 _KEYS = 16
 """Keys per block, at most: one rescaling serves them all."""
 _LANES = 16
@@ -60,22 +60,9 @@ def emit_attention(
         float(scale),
         causal,
     )
-    callee = builder.add_func(_schedule(kernel), "attention")
+    callee = builder.add_func(one_thread_per_line(kernel), "attention")
     operands = [query, key, value] if mask is None else [query, key, value, mask]
     return relax.call_tir(callee, operands, relax.TensorType((batch, heads, queries, value_width), dtype))
-
-
-def _schedule(kernel: Any) -> Any:
-    """A thread (on a CPU, a task) per query."""
-    schedule = s_tir.Schedule(kernel)
-    rows = schedule.fuse(*schedule.get_loops(schedule.get_sblock("query")))
-    if _on_gpu():
-        block, thread = schedule.split(rows, [None, _THREADS])
-        schedule.bind(block, "blockIdx.x")
-        schedule.bind(thread, "threadIdx.x")
-    else:
-        schedule.parallel(rows)
-    return schedule.mod["main"].with_attr("tirx.is_scheduled", True)
 
 
 def _on_gpu() -> bool:
@@ -109,7 +96,7 @@ def _kernel(
     @T.macro
     def attend(q, k, v, m, o):  # type: ignore[no-untyped-def]
         for i0, i1, i2 in T.grid(batch, heads, queries):
-            with T.sblock("query"):
+            with T.sblock("line"):
                 b, h, i = T.axis.remap("SSS", [i0, i1, i2])
                 T.reads(q[b, h, i, 0:width], k[b, h, 0:keys, 0:width], v[b, h, 0:keys, 0:value_width])
                 T.writes(o[b, h, i, 0:value_width])
