@@ -1,6 +1,6 @@
 """Attention that never holds the score matrix: softmax by a running maximum and a running sum.
 
-A query is a line: a thread (on a CPU, a task) takes each. It walks over the keys in small blocks and keeps three things:
+A query is a line, which one thread (on a CPU, one task) takes. It walks over the keys in small blocks and keeps three:
 the largest score so far, the sum of exponentials relative to it, and the weighted sum of values relative to it. A new
 largest score rescales the other two. Memory is one row of the result per thread, whatever the number of keys.
 
