@@ -6,8 +6,11 @@ Each imports its own runtime only, inside the function. `prepare` writes what th
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +41,7 @@ def prepare(module: nn.Module, args: tuple[Tensor, ...], folder: Path) -> dict[s
     import penstock
     from penstock.passes.analysis.cost import cost
 
-    with torch.no_grad():
+    with torch.no_grad(), _quiet():
         np.save(folder / "expected.npy", module(*args).numpy())
         exported = torch.export.export(module, args)
         torch.export.save(exported, folder / "model.pt2")
@@ -55,6 +58,18 @@ def prepare(module: nn.Module, args: tuple[Tensor, ...], folder: Path) -> dict[s
         "weight_bytes": figures.weight_bytes,
         "activation_bytes": figures.activation_bytes,
     }
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back the warnings of the exporters, which concern their own internals."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
 
 
 def inputs_of(folder: Path) -> list[np.ndarray]:

@@ -20,12 +20,13 @@ from rich.console import Console
 from rich.table import Table
 
 import penstock
+from penstock.api import Precision
 from penstock.passes.analysis.cost import cost
 from penstock.passes.core.instruments import Verify
 from penstock.passes.core.sizes import format_size
 
 MODEL = f"{Path(__file__).with_name('zoo.py')}:svd_unet"
-TARGETS = {"llvm": "float32", "apple-a18-pro": "float16", "adreno-830": "float16"}
+TARGETS: dict[str, Precision] = {"llvm": "float32", "apple-a18-pro": "float16", "adreno-830": "float16"}
 """What to compile for, and in which precision."""
 
 

@@ -42,9 +42,12 @@ def program_from_exported(exported: ExportedProgram, name: str, examples: Sequen
     lift.copy_nodes()
     _refuse_foreign_operators(lift.graph, name)
     module = make_module(lift.weights, lift.graph, "main")
-    inputs = [_spec(node) for node in lift.inputs]
+    first_state = len(lift.inputs) - len(lift.states)
+    inputs = [_spec(node) for node in lift.inputs[:first_state]]
+    taken = {spec.name for spec in inputs}
+    state_names = tuple(f"{name}_state" if name in taken else name for name in lift.states)
+    inputs += [_spec(node, name) for node, name in zip(lift.inputs[first_state:], state_names, strict=True)]
     results: tuple[Node, ...] = lift.graph.output_node().args[0]  # type: ignore[assignment]
-    state_names = tuple(lift.states)
     user_count = len(results) - len(state_names)
     outputs = [_spec(node, f"output_{index}") for index, node in enumerate(results[:user_count])]
     outputs += [_spec(node, f"{state}_next") for node, state in zip(results[user_count:], state_names, strict=True)]
@@ -129,7 +132,7 @@ class _Lift:
 
     def _state(self, node: Node, spec: InputSpec) -> None:
         # A copy: the user's module goes on writing its own.
-        self.states[node.name] = self._tensor(spec).detach().clone()
+        self.states[str(spec.target)] = self._tensor(spec).detach().clone()
         new = self.graph.placeholder(node.name)
         self.inputs.append(new)
         self._finish(node, new)
@@ -177,8 +180,7 @@ class _Lift:
             if spec.kind == OutputKind.TOKEN:
                 continue
             if spec.kind == OutputKind.BUFFER_MUTATION:
-                source = next(name for name, entry in self._specs.items() if entry.target == spec.target)
-                written[source] = self._map[item]
+                written[str(spec.target)] = self._map[item]
             elif spec.kind == OutputKind.USER_OUTPUT:
                 if isinstance(item, Node):
                     results.append(self._map[item])

@@ -86,7 +86,7 @@ def test_reference_nests_as_the_model_does(program: Program) -> None:
     result, states = penstock.reference(program, PAIR, 3, bias=BIAS)
     torch.testing.assert_close(result, expected, rtol=0, atol=0)
     assert list(states) == list(program.signature.states)
-    assert torch.equal(states["b_total"], module.total)
+    assert torch.equal(states["total"], module.total)
 
 
 def test_a_loaded_artifact_equals_eager_over_several_calls(compiled: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_loaded_artifact_equals_eager_over_several_calls(compiled: Path) -> No
             expected = module(PAIR, 3, bias=BIAS)
         result, states = loaded(PAIR, 3, *states.values(), bias=BIAS)
         assert_same(result, expected)
-    assert_same(states["b_total"], module.total)
+    assert_same(states["total"], module.total)
 
 
 def test_numpy_in_torch_out(compiled: Path) -> None:
@@ -117,7 +117,7 @@ def test_inputs_that_are_not_aligned(compiled: Path) -> None:
         (([PAIR[0][:1], PAIR[1]], 3), {"bias": BIAS}, "input 'pair_0': expected f32[2, 8], got f32[1, 8]"),
         (([PAIR[0].double(), PAIR[1]], 3), {"bias": BIAS}, "input 'pair_0': expected f32[2, 8], got f64[2, 8]"),
         ((PAIR, 3), {}, "expected the keyword arguments bias, got (none)"),
-        ((PAIR,), {"bias": BIAS}, "expected 2 positional argument(s), or 3 with the states b_total, got 1"),
+        ((PAIR,), {"bias": BIAS}, "expected 2 positional argument(s), or 3 with the states total, got 1"),
         ((PAIR, 4), {"bias": BIAS}, "args[1]: was 3 at capture"),
     ],
 )
@@ -130,7 +130,7 @@ def test_wrong_arguments(compiled: Path, program: Program, args: Any, kwargs: An
 
 def test_run_takes_one_value_per_input(compiled: Path) -> None:
     loaded = penstock.load(compiled)
-    assert [spec.name for spec in loaded.signature.inputs] == ["pair_0", "pair_1", "bias", "b_total"]
+    assert [spec.name for spec in loaded.signature.inputs] == ["pair_0", "pair_1", "bias", "total"]
     examples = loaded.examples()
     outputs = loaded.run([examples[spec.name] for spec in loaded.signature.inputs])
     assert len(outputs) == len(loaded.signature.outputs)
@@ -142,7 +142,7 @@ def test_verify(compiled: Path, tmp_path: Path) -> None:
     for artifact in (compiled, str(compiled), penstock.load(compiled), penstock.load(compiled).artifact):
         differences = penstock.verify(artifact)
         names = [difference.name for difference in differences]
-        assert names == ["output_0", "output_1", "output_2", "b_total_next"]
+        assert names == ["output_0", "output_1", "output_2", "total_next"]
         assert all(difference.ok for difference in differences)
 
 

@@ -58,9 +58,9 @@ def test_a_mutated_buffer_becomes_an_input_and_an_output() -> None:
     module = Counter()
     program = capture_module(module, (X,))
     assert torch.equal(module.total, torch.ones(2, 4)), "capture must not run the mutation on the user's module"
-    (state,) = program.signature.states
-    assert [spec.name for spec in program.signature.inputs] == ["x", state]
-    assert len(program.signature.outputs) == 2
+    assert program.signature.states == ("total",)
+    assert [spec.name for spec in program.signature.inputs] == ["x", "total"]
+    assert [spec.name for spec in program.signature.outputs] == ["output", "total_next"]
     total = program.examples[1]
     for _ in range(3):
         expected = module(X)
