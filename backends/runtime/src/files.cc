@@ -1,3 +1,4 @@
+// Swapping two paths in one step, where the system can.
 #include "penstock/runtime.h"
 
 #include <cerrno>
@@ -10,8 +11,6 @@
 #elif defined(__APPLE__)
 #include <stdio.h>
 #endif
-
-const char* penstock_runtime_version(void) { return PENSTOCK_VERSION; }
 
 int penstock_exchange_paths(const char* first, const char* second) {
 #if defined(__linux__) && defined(SYS_renameat2)

@@ -1,0 +1,176 @@
+#include "model.h"
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+
+#include "error.h"
+
+namespace penstock {
+namespace {
+
+std::unique_ptr<Device> make_device(const Plan& plan, const std::string& folder, const penstock_options& options) {
+  if (plan.kind == "llvm") return make_cpu(plan, folder, options);
+  if (plan.kind == "opencl") return make_opencl(plan, folder, options);
+  fail(PENSTOCK_NO_DEVICE, folder, " holds ", plan.kind, " kernels, which this runner cannot launch; compile the model for llvm or opencl to run it here");
+}
+
+Plan plan_of(const std::string& folder) { return read_plan(MappedFile(folder, "plan.json").text()); }
+
+int64_t offset(const std::vector<int64_t>& strides, const std::vector<int64_t>& counters) {
+  int64_t total = 0;
+  for (size_t i = 0; i < strides.size(); ++i) total += strides[i] * counters[i];
+  return total;
+}
+
+// Tells a device when a run begins and ends, however it ends.
+class Running {
+ public:
+  explicit Running(Device* device) : device_(device) { device_->begin(); }
+  ~Running() { device_->end(); }
+  Running(const Running&) = delete;
+  Running& operator=(const Running&) = delete;
+
+ private:
+  Device* device_;
+};
+
+}  // namespace
+
+Model::Model(const std::string& folder, const penstock_options& options) : plan_(plan_of(folder)), device_(make_device(plan_, folder, options)) {
+  device_name_ = device_->name();
+  load_weights(folder, options.skip_hashes == 0);
+  // Steps that call a graph with the same memory share a body.
+  std::map<std::pair<size_t, std::vector<size_t>>, size_t> known;
+  for (const Call& call : plan_.calls) {
+    const auto [found, is_new] = known.try_emplace({call.graph, call.args}, bodies_.size());
+    if (is_new) bodies_.push_back(bind(plan_.graphs[call.graph].ops, plan_.graphs[call.graph], call));
+    calls_.push_back(found->second);
+  }
+}
+
+void Model::load_weights(const std::string& folder, bool check) {
+  weights_file_ = std::make_unique<MappedFile>(folder, plan_.weights_file);
+  if (check) weights_file_->check(plan_.weights_sha256);
+  const std::map<std::string, StoredTensor> tensors = read_tensors(*weights_file_);
+  std::map<std::string, size_t> known;
+  for (const Weight& weight : plan_.weights) {
+    const auto tensor = tensors.find(weight.stored);
+    if (tensor == tensors.end()) damaged(weights_file_->name(), " lacks the tensor '", weight.stored, "'");
+    if (!(tensor->second.type == weight.type)) damaged(weights_file_->name(), ": '", weight.stored, "' is not what the plan says");
+    const auto [found, is_new] = known.try_emplace(weight.stored, known.size());
+    if (is_new) {
+      device_->add_weight(tensor->second.data, weight.type.bytes);
+      weight_bytes_ += static_cast<size_t>(weight.type.bytes);
+    }
+    stored_.push_back(found->second);
+  }
+  if (!device_->maps_weights()) weights_file_.reset();
+}
+
+Place Model::place(const Value& value, const Call* call) const {
+  if (value.space == Space::arena) return {false, value.index, value.offset};
+  if (value.space == Space::weight) return {true, stored_[value.index], value.offset};
+  Place place = this->place(plan_.values[call->args[value.index]]);
+  place.offset += value.offset;
+  return place;
+}
+
+std::vector<Bound> Model::bind(const std::vector<Op>& ops, const Graph& graph, const Call& call) {
+  std::vector<Bound> result;
+  for (const Op& op : ops) {
+    Bound bound;
+    bound.kind = op.kind;
+    if (op.kind == Op::Kind::loop) {
+      bound.count = op.count;
+      bound.body = bind(op.ops, graph, call);
+      result.push_back(std::move(bound));
+      continue;
+    }
+    std::vector<Place> places;
+    bool moves = false;
+    for (const Argument& argument : op.args) {
+      places.push_back(place(graph.values[argument.value], &call));
+      bound.strides.push_back(argument.strides);
+      moves = moves || !argument.strides.empty();
+    }
+    if (!moves) bound.strides.clear();
+    std::string kernel = "copy", node = op.kind == Op::Kind::copy ? graph.values[op.args[1].value].name : "";
+    if (op.kind == Op::Kind::launch) {
+      const Kernel& of = plan_.kernels[op.kernel];
+      kernel = of.name;
+      for (size_t i = 0; i < op.args.size(); ++i)
+        if (of.writes[i]) node = graph.values[op.args[i].value].name;
+      bound.launch = device_->bind(op.kernel, places);
+    } else {
+      bound.from = places[0], bound.to = places[1];
+      bound.bytes = graph.values[op.args[0].value].type.bytes;
+    }
+    bound.record = records_.size();
+    records_.push_back({graph.name, kernel, node});
+    result.push_back(std::move(bound));
+  }
+  return result;
+}
+
+void Model::run(const void* const* inputs, void* const* outputs) {
+  for (size_t i = 0; i < plan_.inputs.size(); ++i) {
+    const Value& value = plan_.values[plan_.inputs[i]];
+    if (inputs == nullptr || (inputs[i] == nullptr && value.type.bytes != 0)) fail(PENSTOCK_BAD_ARGUMENT, "input '", value.name, "' is a null pointer");
+    device_->write(place(value), inputs[i], value.type.bytes);
+  }
+  {
+    Running running(device_.get());
+    std::vector<int64_t> counters;
+    for (size_t call : calls_) walk(bodies_[call], counters);
+    device_->finish();
+  }
+  for (size_t i = 0; i < plan_.outputs.size(); ++i) {
+    const Value& value = plan_.values[plan_.outputs[i]];
+    if (outputs != nullptr && outputs[i] != nullptr) device_->read(place(value), outputs[i], value.type.bytes);
+  }
+}
+
+void Model::walk(std::vector<Bound>& ops, std::vector<int64_t>& counters) {
+  for (Bound& op : ops) {
+    if (op.kind == Op::Kind::loop) {
+      for (int64_t i = 0; i < op.count; ++i) {
+        counters.push_back(i);
+        walk(op.body, counters);
+        counters.pop_back();
+      }
+    } else if (!profiling_) {
+      execute(op, counters);
+    } else {
+      const auto start = std::chrono::steady_clock::now();
+      execute(op, counters);
+      device_->finish();
+      Record& record = records_[op.record];
+      ++record.runs;
+      record.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    }
+  }
+}
+
+void Model::execute(Bound& op, const std::vector<int64_t>& counters) {
+  if (op.kind == Op::Kind::launch) {
+    if (op.strides.empty()) return op.launch->run(nullptr);
+    moved_.clear();
+    for (const auto& strides : op.strides) moved_.push_back(offset(strides, counters));
+    return op.launch->run(moved_.data());
+  }
+  Place from = op.from, to = op.to;
+  if (!op.strides.empty()) {
+    from.offset += offset(op.strides[0], counters);
+    to.offset += offset(op.strides[1], counters);
+  }
+  device_->copy(from, to, op.bytes);
+}
+
+void Model::profile(bool on) {
+  profiling_ = on;
+  if (!on) return;
+  for (Record& record : records_) record.runs = 0, record.seconds = 0;
+}
+
+}  // namespace penstock
