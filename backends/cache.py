@@ -107,6 +107,11 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("penstock")) / "artifacts"
 
 
+def program_cache() -> Path:
+    """Where OpenCL programs lie that a driver has compiled."""
+    return cache_folder() / "programs"
+
+
 def cache_key(program: Program, settings: Mapping[str, str]) -> str:
     """The hash of a Program with its weights and examples, the settings, and every tool.
 

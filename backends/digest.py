@@ -1,4 +1,4 @@
-"""SHA-256 of files and tensors, in hexadecimal."""
+"""SHA-256 of files, tensors and JSON texts, in hexadecimal."""
 
 from __future__ import annotations
 
@@ -20,3 +20,15 @@ def tensor_digest(tensor: torch.Tensor) -> str:
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def sign(content: str) -> bytes:
+    """A JSON object's text, up to its last member, closed with the digest of what stands before."""
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    return f'{content},\n "digest": "{digest}"\n}}\n'.encode()
+
+
+def is_signed(text: bytes) -> bool:
+    """Whether a text is exactly what `sign` wrote."""
+    content, found, _ = text.rpartition(b',\n "digest": "')
+    return bool(found) and sign(content.decode("utf-8", "replace")) == text

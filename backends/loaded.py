@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import platform
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from penstock.backends.artifact import Artifact
+from penstock.backends.cache import program_cache
+from penstock.backends.runner import Runner
 from penstock.passes.core.calling import as_tensor, bind, nest
 from penstock.passes.core.errors import UsageError
 from penstock.passes.core.program import Signature
 from penstock.passes.core.verify import Difference, compare
-
-if TYPE_CHECKING:
-    from penstock.backends.tvm.vm import Executable
 
 _log = logging.getLogger(__name__)
 
@@ -57,13 +58,13 @@ class LoadedModel:
 
     def run(self, inputs: Sequence[Any]) -> tuple[torch.Tensor, ...]:
         """The outputs for one tensor or array per input, both in the order of the signature."""
+        return self.runner.run(self.checked(inputs))
+
+    def checked(self, inputs: Sequence[Any]) -> list[torch.Tensor]:
+        """The inputs as tensors of the shapes and dtypes of the signature."""
         if len(inputs) != len(self.signature.inputs):
             raise UsageError(f"expected {len(self.signature.inputs)} input(s), got {len(inputs)}")
-        values = {spec.name: as_tensor(spec, value) for spec, value in zip(self.signature.inputs, inputs, strict=True)}
-        for op in self.artifact.manifest.plan.ops():
-            results = self._executable.call(op.graph, [values[name] for name in op.args])
-            values.update(zip(op.results, results, strict=True))
-        return tuple(values[spec.name] for spec in self.signature.outputs)
+        return [as_tensor(spec, value) for spec, value in zip(self.signature.inputs, inputs, strict=True)]
 
     def examples(self) -> dict[str, torch.Tensor]:
         """The inputs that the model was captured with, by name; for a state, its initial value."""
@@ -79,25 +80,40 @@ class LoadedModel:
         ]
 
     @cached_property
-    def _executable(self) -> Executable:
+    def runner(self) -> Runner:
+        """The native runner, loaded when it is first needed.
+
+        Raises:
+            UsageError: the artifact is for another device, or its device is not here.
+        """
         path, manifest = self.artifact.path, self.artifact.manifest
         target, host = manifest.target, manifest.host
-        if manifest.library is None:
+        if target.kind not in ("llvm", "opencl") or (target.kind == "llvm" and target.host):
             raise UsageError(
-                f"{path} is compiled for {target.name} ({target.description.rstrip('.')}) and does not run here; "
-                f"link it into an app for that device, or compile the model for the target 'llvm' to run it here"
+                f"{path} is compiled for {target.name} ({target.description.rstrip('.')}) and does not run here; run "
+                f"it on that device, or compile the model for the target 'llvm' or 'opencl' to run it here"
             )
-        if (host.system, host.machine) != (platform.system(), platform.machine()):
-            raise UsageError(
-                f"{path} is compiled for {host.system} on {host.machine}, this machine is {platform.system()} on "
-                f"{platform.machine()}; compile the model on this machine"
-            )
-        from penstock.backends.tvm.target import native_cpu
-        from penstock.backends.tvm.vm import Executable
+        if target.kind == "llvm":
+            if (host.system, host.machine) != (platform.system(), platform.machine()):
+                raise UsageError(
+                    f"{path} is compiled for {host.system} on {host.machine}, this machine is {platform.system()} on "
+                    f"{platform.machine()}; compile the model on this machine"
+                )
+            if host.processor != processor():
+                _log.warning(
+                    "%s is compiled for the CPU %s, this machine has %s; compile the model here if it stops with an "
+                    "illegal instruction", path, host.processor, processor()
+                )  # fmt: skip
+        folder = program_cache()
+        folder.mkdir(parents=True, exist_ok=True)
+        return Runner(path, self.signature.inputs, self.signature.outputs, cache=folder)
 
-        if host.cpu != native_cpu():
-            _log.warning(
-                "%s is compiled for the CPU %s, this machine has %s; compile the model here if it stops with an "
-                "illegal instruction", path, host.cpu, native_cpu()
-            )  # fmt: skip
-        return Executable(path / manifest.library, manifest.functions, self.artifact.weights())
+
+def processor() -> str:
+    """What the CPU of this machine calls itself, as far as the system tells."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() in ("model name", "CPU part"):
+                return value.strip()
+    return platform.processor()

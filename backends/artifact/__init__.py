@@ -3,9 +3,10 @@
 ``NAME.penstock`` holds::
 
     manifest.json          what it is: plan, signature, target, passes, tools, memory, kernels, hashes of all files
+    plan.json              the launch plan: what the device does, see docs/launch_plan.md
     weights.safetensors    every distinct weight once
     check.safetensors      example inputs, and the outputs that PyTorch eager gave for them
-    lib/                   the library, or the objects to link into an app
+    lib/                   the library of CPU kernels
     kernels/               the source of every kernel
     report.json  .html     where memory and time go, and what each pass did
 

@@ -11,13 +11,14 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from penstock.backends.artifact.consistency import problems
+from penstock.backends.digest import is_signed, sign
 from penstock.backends.targets import Target
 from penstock.passes.core.errors import UsageError
 from penstock.passes.core.program import Plan, Signature, TensorSpec
 from penstock.passes.core.shapes import dtype_name, dtype_named
 from penstock.passes.core.structure import Structure
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 MANIFEST = "manifest.json"
 
 
@@ -92,38 +93,46 @@ class LossRecord(_Record):
 
 
 class MemoryRecord(_Record):
-    """What the program needs of a device, in bytes, by liveness."""
+    """What the program needs of a device, in bytes.
+
+    Attributes:
+        weight_bytes: all distinct weights.
+        activation_bytes: the graph's values alive at the peak, by liveness.
+        arena_bytes: what the launch plan allocates for inputs, outputs, activations and the kernels' temporaries.
+        lower_bound_bytes: the largest set of those that are alive together.
+    """
+
 
     weight_bytes: int
     activation_bytes: int
-
-
-class ArgumentRecord(_Record):
-    """One argument of a kernel: a buffer of `dtype`, or a number."""
-
-    name: str
-    dtype: str
-    is_buffer: bool
+    arena_bytes: int
+    lower_bound_bytes: int
 
 
 class KernelRecord(_Record):
-    """One kernel: its source file, and how it is launched."""
+    """One kernel: its source file, the types of its buffers, and how it is launched."""
 
     name: str
     file: str
     language: str
-    arguments: tuple[ArgumentRecord, ...]
+    arguments: tuple[str, ...]
     grid: tuple[int, int, int]
     block: tuple[int, int, int]
     local_memory_bytes: int
 
 
 class HostRecord(_Record):
-    """The machine that a library was compiled on and for. Empty where the target names its own host."""
+    """The machine that a library was compiled on and for. Empty where the target names its own host.
+
+    Attributes:
+        cpu: what LLVM calls the CPU, and compiles for.
+        processor: what the CPU calls itself.
+    """
 
     system: str = ""
     machine: str = ""
     cpu: str = ""
+    processor: str = ""
 
 
 class Description(_Record):
@@ -133,8 +142,8 @@ class Description(_Record):
         model: what was captured.
         passes: what was done to it, in order.
         losses: by lossy pass, how far it moved each output, as far as it was measured.
-        functions: for each graph, the weights that its function takes after the graph's arguments.
-        library: the file that runs on the machine at hand, None for a phone.
+        functions: for each graph, the weights that it reads.
+        library: the file that holds the kernels of a CPU, None for a GPU.
         tools: the versions that made it.
     """
 
@@ -166,7 +175,7 @@ class Manifest(Description):
     """
 
     format: Literal["penstock"] = "penstock"
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     aliases: dict[str, str]
     files: dict[str, FileRecord]
 
@@ -178,9 +187,9 @@ class Manifest(Description):
         return self
 
     def to_json(self) -> bytes:
-        """Sorted keys, one stable text."""
+        """Sorted keys, one stable text, with its own digest at the end."""
         data = json.loads(self.model_dump_json())
-        return (json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+        return sign(json.dumps(data, indent=1, sort_keys=True, allow_nan=False).removesuffix("\n}"))
 
 
 def parse_manifest(content: bytes, where: str) -> Manifest:
@@ -201,8 +210,11 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
         raise UsageError(
             f"{where} has schema version {version}, this penstock reads up to {SCHEMA_VERSION}; upgrade penstock"
         )
+    if not is_signed(content):
+        raise UsageError(f"{where} is damaged: its content has changed since it was written; {again}")
     try:
-        return Manifest.model_validate_json(content)
+        del data["digest"]
+        return Manifest.model_validate_json(json.dumps(data))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))

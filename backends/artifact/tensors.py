@@ -9,7 +9,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from penstock.backends.digest import tensor_digest
 from penstock.passes.core.errors import UsageError
 
 WEIGHTS = "weights.safetensors"
@@ -21,22 +20,6 @@ def check_tensors(inputs: Mapping[str, torch.Tensor], outputs: Mapping[str, torc
     return {f"input.{name}": tensor for name, tensor in inputs.items()} | {
         f"output.{name}": tensor for name, tensor in outputs.items()
     }
-
-
-def store_distinct(path: Path, tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
-    """Write every distinct tensor once, under the first of its names.
-
-    Returns:
-        For every other name, the name it is stored under.
-    """
-    first: dict[str, str] = {}
-    aliases: dict[str, str] = {}
-    for name in sorted(tensors):
-        stored = first.setdefault(tensor_digest(tensors[name]), name)
-        if stored != name:
-            aliases[name] = stored
-    store(path, {name: tensors[name] for name in first.values()})
-    return aliases
 
 
 def store(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:

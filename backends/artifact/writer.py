@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from penstock.backends.artifact import tensors
 from penstock.backends.artifact.atomic import staged_folder
 from penstock.backends.artifact.manifest import MANIFEST, Description, FileRecord, Manifest
 from penstock.backends.artifact.reader import SYSTEM_FILES, Artifact, files_below
+from penstock.backends.artifact.weights import store_weights
 from penstock.backends.digest import file_digest
+from penstock.backends.plan.encoding import PLAN
 from penstock.passes.core.errors import UsageError
 
 
@@ -25,6 +27,7 @@ def write_artifact(
     files: Mapping[str, bytes],
     weights: Mapping[str, torch.Tensor],
     check: Mapping[str, torch.Tensor],
+    plan: Callable[[str, Mapping[str, str]], bytes],
 ) -> None:
     """Write an artifact, replacing one that is there.
 
@@ -33,6 +36,8 @@ def write_artifact(
         files: libraries, kernel sources, reports, by relative path.
         weights: at least those that the functions take; others are left out.
         check: example inputs and expected outputs, see `tensors.check_tensors`.
+        plan: makes the text of the launch plan from the weights file's digest and the names that weights are stored
+            under where it is not their own.
 
     Raises:
         UsageError: `destination` holds something else, or cannot be written.
@@ -41,9 +46,9 @@ def write_artifact(
         for name, content in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
-        aliases = tensors.store_distinct(
-            folder / tensors.WEIGHTS, {name: weights[name] for name in description.weight_names}
-        )
+        held = folder / tensors.WEIGHTS
+        aliases = store_weights(held, {name: weights[name] for name in description.weight_names})
+        (folder / PLAN).write_bytes(plan(file_digest(held), aliases))
         tensors.store(folder / tensors.CHECK, check)
         records = {
             name: FileRecord(sha256=file_digest(path), size=path.stat().st_size)

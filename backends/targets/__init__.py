@@ -19,7 +19,7 @@ from penstock.passes.core.errors import UsageError
 
 Kind = Literal["llvm", "opencl", "metal", "cuda"]
 _STRICT = ConfigDict(extra="forbid")
-_FAMILIES = ("cpu", "cuda", "apple", "adreno", "mali")
+_FAMILIES = ("cpu", "opencl", "cuda", "apple", "adreno", "mali")
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -32,6 +32,7 @@ class Limits:
         subgroup: threads that run in lock step; 1 for a CPU.
         fp16: whether the device computes in half precision.
         max_allocation_bytes: the largest single buffer, None where no figure is published.
+        alignment: of every buffer that a kernel sees, in bytes.
         memory_bytes: memory of a typical device that holds this chip, shared with everything else that runs; None for
             a family.
     """
@@ -41,6 +42,7 @@ class Limits:
     subgroup: int
     fp16: bool
     max_allocation_bytes: int | None = None
+    alignment: int = 128
     memory_bytes: int | None = None
 
 
@@ -68,7 +70,7 @@ class Target:
 
     @property
     def runs_here(self) -> bool:
-        """Whether artifacts for it run on the machine at hand."""
+        """Whether its artifacts are compiled for the machine at hand and no other."""
         return self.kind == "llvm" and not self.host
 
     @property

@@ -1,35 +1,21 @@
-"""Build a Program for a target: lower, schedule, generate code, and gather the files of an artifact.
-
-For the machine at hand the result is a shared library that TVM's VM runs. For a phone it is the launching code as
-objects (ELF for Android, Mach-O for iOS), to be linked with the NDK or Xcode, and the source of every kernel.
-"""
+"""Build a Program for a target: lower, schedule, take apart, and generate code for every loop nest."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import tvm
-from tvm import relax
+import torch
 
+from penstock.backends.plan.launches import Body, Kernel
 from penstock.backends.targets import Target
-from penstock.backends.tvm.kernels import Catch, Kernel, extract
+from penstock.backends.tvm.kernels import BuildError, cpu_kernels, gpu_kernels
+from penstock.backends.tvm.launches import launch_lists
+from penstock.backends.tvm.link import link
 from penstock.backends.tvm.lower import lower
-from penstock.backends.tvm.pipeline import relax_pipeline
+from penstock.backends.tvm.pipeline import schedule
 from penstock.backends.tvm.target import tvm_target
 from penstock.passes.core.errors import MissingToolError, PenstockError, UsageError
 from penstock.passes.core.program import Program
-
-LIBRARY = "lib/model.so"
-
-
-class BuildError(PenstockError):
-    """TVM could not generate code for a Program that it should take; a fault of penstock."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +23,16 @@ class CompiledProgram:
     """What a build leaves.
 
     Attributes:
-        files: relative path to content: the library or objects, and the kernel sources.
-        kernels: every kernel, sorted by name.
-        functions: for each graph, the names of the weights that its function takes after the graph's arguments.
+        kernels: every distinct kernel.
+        bodies: for each graph, its launches; they refer to `kernels` by index.
+        constants: what kernels read besides the Program's weights, by name.
+        library: the shared library of CPU kernels; None for a GPU.
     """
 
-    files: dict[str, bytes]
     kernels: tuple[Kernel, ...]
-    functions: dict[str, tuple[str, ...]]
+    bodies: dict[str, Body]
+    constants: dict[str, torch.Tensor]
+    library: bytes | None
 
 
 def compile_program(program: Program, target: Target) -> CompiledProgram:
@@ -60,62 +48,23 @@ def compile_program(program: Program, target: Target) -> CompiledProgram:
     built_for = tvm_target(target)
     with built_for:
         lowered = lower(program)
-    catch = Catch(target)
-    try:
-        with tvm.transform.PassContext(opt_level=3, instruments=[catch]):
-            executable = relax.build(lowered.module, built_for, relax_pipeline=relax_pipeline(built_for))
-    except Exception as error:
-        raise _explained(error, target) from error
-    kernels = extract(catch.functions, target, built_for)
-    files = {f"kernels/{kernel.file_name}": kernel.source.encode() for kernel in kernels}
-    objects = _objects(executable)
-    if target.runs_here:
-        files[LIBRARY] = _link(objects)
-    else:
-        files.update({f"lib/{name}": content for name, content in objects.items()})
-    return CompiledProgram(files, kernels, lowered.weights)
+        try:
+            table, bodies = launch_lists(schedule(lowered.module, built_for), lowered.weights)
+            if target.on_gpu:
+                return CompiledProgram(gpu_kernels(table.nests, target, built_for), bodies, table.constants, None)
+            kernels, objects = cpu_kernels(table.nests, built_for)
+        except PenstockError:
+            raise
+        except Exception as error:
+            raise _explained(error, target) from error
+    return CompiledProgram(kernels, bodies, table.constants, link(objects, target))
 
 
 def _explained(error: Exception, target: Target) -> PenstockError:
-    text = str(error)
-    if target.kind == "cuda" and "nvcc" in text:
-        return MissingToolError(f"target '{target.name}' needs NVIDIA's compiler nvcc on the PATH: {_last(text)}")
-    return BuildError(f"TVM cannot build this program for '{target.name}': {_last(text)}")
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = lines[-1][:300] if lines else "no message"
+    if target.kind == "cuda" and "nvcc" in str(error):
+        return MissingToolError(f"target '{target.name}' needs NVIDIA's compiler nvcc on the PATH: {reason}")
+    return BuildError(f"TVM cannot build this program for '{target.name}': {reason}")
 
 
-def _last(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "no message"
-
-
-def _objects(executable: Any) -> dict[str, bytes]:
-    """The object files that TVM would link."""
-    found: dict[str, bytes] = {}
-
-    def take(output: str, files: Sequence[str], options: Any = None, **_: Any) -> None:
-        for index, path in enumerate(files):
-            found[f"model{index}.o"] = Path(path).read_bytes()
-        Path(output).touch()
-
-    take.object_format = "o"  # type: ignore[attr-defined]
-    with tempfile.TemporaryDirectory(prefix="penstock-") as folder:
-        executable.export_library(str(Path(folder) / "model.o"), fcompile=take)
-    return found
-
-
-def _link(objects: dict[str, bytes]) -> bytes:
-    """One shared library, without anything that depends on where or when it was linked."""
-    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        raise MissingToolError(
-            "no C++ compiler (c++, g++ or clang++) on the PATH to link the library with; "
-            "install one (Debian: apt install g++, macOS: xcode-select --install)"
-        )
-    with tempfile.TemporaryDirectory(prefix="penstock-") as folder:
-        for name, content in objects.items():
-            (Path(folder) / name).write_bytes(content)
-        command = [compiler, "-shared", "-fPIC", "-s", "-Wl,--build-id=none", "-o", "model.so", *sorted(objects)]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise BuildError(f"{Path(compiler).name} cannot link the library: {_last(done.stderr)}")
-        return (Path(folder) / "model.so").read_bytes()

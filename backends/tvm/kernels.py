@@ -1,14 +1,15 @@
-"""Kernels taken out of a build: one self-contained source each, with its arguments and launch dimensions.
+"""Kernels out of loop nests: for a GPU one self-contained source each, for a CPU functions of one library.
 
-TVM's built module keeps one text for all kernels and no launch numbers. So the device functions are caught as they
+TVM's built module keeps one text for all GPU kernels and no launch numbers. So the device functions are caught as they
 leave TVM's last pass, where the thread extents still stand in the code, and each is generated on its own.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import tvm
@@ -16,111 +17,89 @@ import tvm_ffi
 from tvm import tirx
 from tvm.ir.instrument import pass_instrument
 
+from penstock.backends.plan.launches import Extent, Kernel, Type
 from penstock.backends.targets import Target
+from penstock.backends.tvm.nests import Nest
+from penstock.passes.core.errors import PenstockError
 
-_LANGUAGES = {"opencl": "opencl", "metal": "metal", "cuda": "cuda", "llvm": "tir"}
-_SUFFIXES = {"opencl": ".cl", "metal": ".metal", "cuda": ".cu", "tir": ".tir.py"}
 _DEVICE_KERNEL = 2
-_LONGEST_NAME = 100
-Extent = tuple[int, int, int]
+_PACKED = "__tvm_ffi_"
+"""How TVM prefixes the functions of a CPU library."""
 
 
-@dataclass(frozen=True)
-class Argument:
-    """One argument of a kernel: a buffer of `dtype`, or a number."""
-
-    name: str
-    dtype: str
-    is_buffer: bool
+class BuildError(PenstockError):
+    """TVM could not generate code for a Program that it should take; a fault of penstock."""
 
 
-@dataclass(frozen=True)
-class Kernel:
-    """One kernel.
-
-    Attributes:
-        source: compiles on its own; the entry point is `name`.
-        language: ``opencl``, ``metal`` or ``cuda``; ``tir`` for the functions of a CPU library, which are shown as
-            TVM's scheduled loop nests.
-        grid: work-groups along x, y, z.
-        block: threads of a work-group along x, y, z.
-        local_memory_bytes: what a work-group shares.
-    """
-
-    name: str
-    source: str
-    language: str
-    arguments: tuple[Argument, ...]
-    grid: Extent
-    block: Extent
-    local_memory_bytes: int
-
-    @property
-    def file_name(self) -> str:
-        """Where an artifact keeps the source, below ``kernels/``. A fused kernel's name may be too long for a file."""
-        name = self.name
-        if len(name) > _LONGEST_NAME:
-            name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-        return name + _SUFFIXES[self.language]
+def cpu_kernels(nests: Mapping[str, Nest], built_for: tvm.target.Target) -> tuple[tuple[Kernel, ...], dict[str, bytes]]:
+    """The kernels, and the object files that hold them."""
+    module = _module(nests)
+    built = tvm.tirx.build(module, target=built_for) if nests else None
+    kernels = tuple(
+        _described(name, nest, _PACKED + name, f"# {name}\n{nest.function.script(show_meta=False)}\n", "tir")
+        for name, nest in nests.items()
+    )
+    return kernels, {} if built is None else _objects(built)
 
 
-@pass_instrument
-class Catch:
-    """Keeps the device functions (for a CPU, the scheduled functions) of the build it watches."""
-
-    def __init__(self, target: Target) -> None:
-        self.on_gpu = target.on_gpu
-        self.functions: dict[str, Any] = {}
-
-    def run_after_pass(self, module: tvm.IRModule, info: Any) -> None:
-        """Look at what each pass leaves; later passes overwrite earlier ones."""
-        if self.on_gpu:
-            functions = {gv.name_hint: function for gv, function in module.functions.items()}
-            if functions and all(_is_kernel(function) for function in functions.values()):
-                self.functions.update(functions)
-        elif str(info.name) == "penstock":
-            self.functions = {
-                gv.name_hint: function
-                for gv, function in module.functions.items()
-                if isinstance(function, tirx.PrimFunc)
-            }
+def gpu_kernels(nests: Mapping[str, Nest], target: Target, built_for: tvm.target.Target) -> tuple[Kernel, ...]:
+    """The kernels with their sources and launch numbers."""
+    catch = Catch()
+    if nests:
+        with tvm.transform.PassContext(opt_level=3, instruments=[catch]):
+            tvm.tirx.build(_module(nests), target=built_for)
+    return tuple(_gpu_kernel(name, nest, catch.functions, target, built_for) for name, nest in nests.items())
 
 
-def _is_kernel(function: Any) -> bool:
-    return isinstance(function, tirx.PrimFunc) and int((function.attrs or {}).get("calling_conv", 0)) == _DEVICE_KERNEL
+def _module(nests: Mapping[str, Nest]) -> tvm.IRModule:
+    return tvm.IRModule({name: nest.function.with_attr("global_symbol", name) for name, nest in nests.items()})
 
 
-def extract(functions: dict[str, Any], target: Target, built_for: tvm.target.Target) -> tuple[Kernel, ...]:
-    """The kernels of caught functions, sorted by name."""
-    return tuple(_kernel(name, functions[name], target, built_for) for name in sorted(functions))
+def _described(name: str, nest: Nest, entry: str, source: str, language: str, **numbers: Any) -> Kernel:
+    arguments = tuple(Type(buffer.dtype, buffer.shape) for buffer in nest.buffers)
+    return Kernel(name, entry, source, language, arguments, nest.writes, nest.in_place, **numbers)
 
 
-def _kernel(name: str, function: Any, target: Target, built_for: tvm.target.Target) -> Kernel:
+def _gpu_kernel(
+    name: str, nest: Nest, functions: Mapping[str, Any], target: Target, built_for: tvm.target.Target
+) -> Kernel:
+    entry = f"{name}_kernel"
+    function = functions.get(entry)
+    if function is None or f"{name}_kernel_1" in functions:
+        raise BuildError(f"TVM made no single kernel of '{name}' for {target.name}")
+    if len(function.params) != len(nest.buffers):
+        raise BuildError(f"TVM's kernel '{name}' takes {len(function.params)} arguments, expected {len(nest.buffers)}")
     extents = thread_extents(function.body)
-    return Kernel(
-        name=name,
-        source=_source(name, function, target, built_for),
-        language=_LANGUAGES[target.kind],
-        arguments=tuple(_argument(parameter) for parameter in function.params),
+    generate = tvm.get_global_func(f"target.build.{target.kind}")
+    source = generate(tvm.IRModule({entry: function}), built_for).inspect_source("")
+    return _described(
+        name,
+        nest,
+        entry,
+        str(source).strip() + "\n",
+        target.kind,
         grid=_extent(extents, "blockIdx"),
         block=_extent(extents, "threadIdx"),
         local_memory_bytes=_shared_bytes(function.body),
     )
 
 
-def _source(name: str, function: Any, target: Target, built_for: tvm.target.Target) -> str:
-    if not target.on_gpu:
-        return f"# {name}\n{function.script(show_meta=False)}\n"
-    generate = tvm.get_global_func(f"target.build.{target.kind}")
-    module = generate(tvm.IRModule({name: function}), built_for)
-    return str(module.inspect_source("")).strip() + "\n"
+@pass_instrument
+class Catch:
+    """Keeps the device functions of the build that it watches."""
+
+    def __init__(self) -> None:
+        self.functions: dict[str, Any] = {}
+
+    def run_after_pass(self, module: tvm.IRModule, info: Any) -> None:
+        """Look at what each pass leaves; later passes overwrite earlier ones."""
+        functions = {gv.name_hint: function for gv, function in module.functions.items()}
+        if functions and all(_is_kernel(function) for function in functions.values()):
+            self.functions.update(functions)
 
 
-def _argument(parameter: Any) -> Argument:
-    kind = parameter.ty
-    if isinstance(kind, tvm.ir.PointerType):
-        return Argument(str(parameter.name), str(kind.element_type.dtype), True)
-    return Argument(str(parameter.name), str(kind.dtype), isinstance(kind, tirx.buffer.BufferType))
+def _is_kernel(function: Any) -> bool:
+    return isinstance(function, tirx.PrimFunc) and int((function.attrs or {}).get("calling_conv", 0)) == _DEVICE_KERNEL
 
 
 def thread_extents(body: Any) -> dict[str, int]:
@@ -150,11 +129,22 @@ def _shared_bytes(body: Any) -> int:
         nonlocal total
         buffer = node.buffer
         if str(buffer.scope()).startswith("shared"):
-            total += math.prod(int(extent) for extent in buffer.shape) * _itemsize(str(buffer.dtype))
+            total += math.prod(int(extent) for extent in buffer.shape) * int(tvm_ffi.dtype(str(buffer.dtype)).itemsize)
 
     tvm_ffi.structural_walk(body, (tirx.AllocBuffer, allocation))
     return total
 
 
-def _itemsize(dtype: str) -> int:
-    return int(tvm_ffi.dtype(dtype).itemsize)
+def _objects(module: Any) -> dict[str, bytes]:
+    """The object files that TVM would link."""
+    found: dict[str, bytes] = {}
+
+    def take(output: str, files: Sequence[str], options: Any = None, **_: Any) -> None:
+        for index, path in enumerate(files):
+            found[f"kernels{index}.o"] = Path(path).read_bytes()
+        Path(output).touch()
+
+    take.object_format = "o"  # type: ignore[attr-defined]
+    with tempfile.TemporaryDirectory(prefix="penstock-") as folder:
+        module.export_library(str(Path(folder) / "kernels.o"), fcompile=take)
+    return found

@@ -3,33 +3,47 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
 
 from penstock.backends.artifact import Description, write_artifact
 from penstock.backends.artifact.manifest import (
     AppliedPass,
-    ArgumentRecord,
     HostRecord,
     KernelRecord,
     LossRecord,
     MemoryRecord,
     SignatureRecord,
 )
-from penstock.backends.artifact.tensors import check_tensors
+from penstock.backends.artifact.tensors import WEIGHTS, check_tensors
 from penstock.backends.cache import tool_versions
+from penstock.backends.loaded import processor
+from penstock.backends.plan.encoding import encode
+from penstock.backends.plan.launches import Type
+from penstock.backends.plan.layout import LaunchPlan, lay_out
+from penstock.backends.plan.placement import TooLargeError
 from penstock.backends.targets import Target
 from penstock.passes.analysis.memory import memory
 from penstock.passes.core import reference
 from penstock.passes.core.base import registered
 from penstock.passes.core.context import Context
+from penstock.passes.core.errors import BudgetError
 from penstock.passes.core.pipeline import Pipeline
 from penstock.passes.core.program import Program
+from penstock.passes.core.shapes import dtype_name
 from penstock.passes.core.verify import Difference
 from penstock.passes.presets import LEGALIZE, SINGLE_PRECISION
 from penstock.report import Kernel, Report
 
+if TYPE_CHECKING:
+    from penstock.backends.tvm.build import CompiledProgram
+
+LIBRARY = "lib/model.so"
 Losses = Mapping[str, Sequence[Difference]]
 
 
@@ -38,12 +52,13 @@ def write_compiled(destination: Path, program: Program, target: Target, report: 
 
     What the oracle gives for the Program before legalisation goes into the artifact as the numbers to reach.
     """
-    from penstock.backends.tvm.build import LIBRARY, compile_program
+    from penstock.backends.tvm.build import compile_program
 
     expected = reference.run(program, program.examples)
     passes = (*SINGLE_PRECISION, *LEGALIZE) if target.on_gpu else LEGALIZE
     legal = Pipeline(passes).run(program, Context(target=target.name))
     compiled = compile_program(legal, target)
+    launches = _lay_out(compiled, legal, target)
     figures = memory(program)
     description = Description(
         model=report.model,
@@ -59,21 +74,29 @@ def write_compiled(destination: Path, program: Program, target: Target, report: 
             )
             for name, differences in losses.items()
         },
-        memory=MemoryRecord(weight_bytes=figures.weight_bytes, activation_bytes=figures.activation_bytes),
+        memory=MemoryRecord(
+            weight_bytes=figures.weight_bytes,
+            activation_bytes=figures.activation_bytes,
+            arena_bytes=launches.placement.bytes,
+            lower_bound_bytes=launches.placement.lower_bound,
+        ),
         kernels=tuple(
             KernelRecord(
                 name=kernel.name,
-                file=f"kernels/{kernel.file_name}",
+                file=kernel.file,
                 language=kernel.language,
-                arguments=tuple(ArgumentRecord(**dataclasses.asdict(argument)) for argument in kernel.arguments),
+                arguments=tuple(map(str, kernel.arguments)),
                 grid=kernel.grid,
                 block=kernel.block,
                 local_memory_bytes=kernel.local_memory_bytes,
             )
             for kernel in compiled.kernels
         ),
-        functions=compiled.functions,
-        library=LIBRARY if target.runs_here else None,
+        functions={
+            name: tuple(sorted({storage.weight for storage in body.storages if storage.weight}))
+            for name, body in compiled.bodies.items()
+        },
+        library=None if compiled.library is None else LIBRARY,
         tools=tool_versions(),
     )
     shown = tuple(Kernel(kernel.name, kernel.grid, kernel.block) for kernel in compiled.kernels)
@@ -82,12 +105,35 @@ def write_compiled(destination: Path, program: Program, target: Target, report: 
         {spec.name: tensor for spec, tensor in zip(legal.signature.inputs, legal.examples, strict=True)},
         {spec.name: tensor for spec, tensor in zip(legal.signature.outputs, expected, strict=True)},
     )
+    library = () if compiled.library is None else ((LIBRARY, compiled.library),)
     files = {
-        **compiled.files,
+        **{kernel.file: kernel.source.encode() for kernel in compiled.kernels},
+        **dict(library),
         "report.json": report.to_json().encode(),
         "report.html": report.to_html().encode(),
     }
-    write_artifact(destination, description, files, legal.weights, check)
+    weights = {**legal.weights, **compiled.constants}
+    digests = [(name, hashlib.sha256(content).hexdigest()) for name, content in library]
+
+    def plan(weights_digest: str, aliases: Mapping[str, str]) -> bytes:
+        stored = {name: (aliases.get(name, name), _type_name(weights[name])) for name in launches.weights}
+        return encode(launches, target.kind, (WEIGHTS, weights_digest), stored, next(iter(digests), None))
+
+    write_artifact(destination, description, files, weights, check, plan)
+
+
+def _lay_out(compiled: CompiledProgram, program: Program, target: Target) -> LaunchPlan:
+    alignment, largest = target.limits.alignment, target.limits.max_allocation_bytes
+    try:
+        return lay_out(compiled.kernels, compiled.bodies, program.plan, program.signature, alignment, largest)
+    except TooLargeError as error:
+        raise BudgetError(
+            f"{error} on {target.name}; compile for a smaller size, or split the tensor in the model"
+        ) from error
+
+
+def _type_name(tensor: torch.Tensor) -> str:
+    return str(Type(dtype_name(tensor.dtype), tuple(tensor.shape)))
 
 
 def host_of(target: Target) -> HostRecord:
@@ -96,7 +142,8 @@ def host_of(target: Target) -> HostRecord:
         return HostRecord()
     from penstock.backends.tvm.target import native_cpu
 
-    return HostRecord(system=platform.system(), machine=platform.machine(), cpu=native_cpu())
+    system, machine = platform.system(), platform.machine()
+    return HostRecord(system=system, machine=machine, cpu=native_cpu(), processor=processor())
 
 
 def _applied(program: Program) -> tuple[AppliedPass, ...]:

@@ -1,0 +1,150 @@
+"""Scheduled functions taken apart: one kernel per loop nest, with every temporary between nests in the open.
+
+A fused function may need several launches, with intermediate results that TVM would allocate behind our back. Each nest
+becomes a function of its own whose parameters are all buffers that it touches, so that the memory planner sees them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+from tvm.s_tir.stmt import SBlock, SBlockRealize
+
+_GLOBAL = "global"
+_KEPT = ("tirx.noalias", "tirx.is_scheduled", "s_tir")
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A parameter of a nest.
+
+    Attributes:
+        position: which parameter of the whole function, or, if `is_temporary`, which of its temporaries.
+    """
+
+    position: int
+    is_temporary: bool
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Nest:
+    """One loop nest of a scheduled function.
+
+    Attributes:
+        function: a TIR function whose parameters are `buffers`, called a00, a01, ….
+        writes: the parameters that it writes.
+        in_place: pairs (written, read) of parameters that may share their memory: each element of the result depends
+            on no element of the operand but the one at its own place.
+    """
+
+    function: Any
+    buffers: tuple[Buffer, ...]
+    writes: tuple[int, ...]
+    in_place: tuple[tuple[int, int], ...]
+
+
+def nests(function: Any) -> Iterator[Nest]:
+    """The nests of a scheduled function in the order in which they run."""
+    root = function.body.block
+    known = [(buffer, index, False) for index, buffer in enumerate(function.params)]
+    shared = [buffer for buffer in root.alloc_buffers if str(buffer.scope()) == _GLOBAL]
+    known += [(buffer, index, True) for index, buffer in enumerate(shared)]
+    private = [buffer for buffer in root.alloc_buffers if str(buffer.scope()) != _GLOBAL]
+    for body in root.body.seq if isinstance(root.body, tirx.SeqStmt) else [root.body]:
+        yield _nest(function, body, known, private)
+
+
+def _nest(function: Any, body: Any, known: list[tuple[Any, int, bool]], private: list[Any]) -> Nest:
+    uses = _Uses(body)
+    touched = [(buffer, position, temporary) for buffer, position, temporary in known if uses.touches(buffer)]
+    buffers = [buffer for buffer, _, _ in touched]
+    writes = tuple(index for index, buffer in enumerate(buffers) if uses.writes(buffer))
+    return Nest(
+        function=_function(function, body, buffers, [buffer for buffer in private if uses.touches(buffer)]),
+        buffers=tuple(
+            Buffer(position, temporary, str(buffer.dtype), tuple(int(extent) for extent in buffer.shape))
+            for buffer, position, temporary in touched
+        ),
+        writes=writes,
+        in_place=tuple(
+            (written, read)
+            for written in writes
+            for read, operand in enumerate(buffers)
+            if read not in writes and uses.may_overwrite(buffers[written], operand)
+        ),
+    )
+
+
+def _function(whole: Any, body: Any, buffers: list[Any], private: list[Any]) -> Any:
+    """The nest as a function. Its parameters have names of their own: TVM orders those of a GPU kernel by name."""
+    params = [tirx.decl_buffer(buffer.shape, buffer.dtype, f"a{index:02}") for index, buffer in enumerate(buffers)]
+    renamed = list(zip(buffers, params, strict=True))
+
+    def rename(var: Any) -> Any:
+        return next((param for buffer, param in renamed if buffer.same_as(var)), var)
+
+    body = tvm_ffi.structural_map(body, (tvm.ir.Var, rename))
+    root = SBlockRealize([], True, SBlock([], [], [], "root", body, alloc_buffers=private))
+    attributes = {key: whole.attrs[key] for key in _KEPT if key in whole.attrs}
+    return tirx.PrimFunc(params, root).with_attr(attributes)
+
+
+class _Uses:
+    """Every load and store of a piece of TIR."""
+
+    def __init__(self, body: Any) -> None:
+        self._loads: list[Any] = []
+        self._stores: list[Any] = []
+        self._vars: list[Any] = []
+        self._written: list[Any] = []
+
+        def block(node: Any) -> None:
+            self._written.extend(region.source for region in node.writes)
+
+        visits = [
+            (tvm.ir.TensorLoad, self._loads.append),
+            (tirx.BufferStore, self._stores.append),
+            (tvm.ir.Var, self._vars.append),
+            (SBlock, block),
+        ]
+        tvm_ffi.structural_walk(body, visits)
+
+    def touches(self, buffer: Any) -> bool:
+        return any(buffer.same_as(var) for var in self._vars)
+
+    def writes(self, buffer: Any) -> bool:
+        return any(buffer.same_as(other) for other in (*(store.buffer for store in self._stores), *self._written))
+
+    def may_overwrite(self, result: Any, operand: Any) -> bool:
+        """Whether `operand` is read only by the one store to `result`, and only at the place that it writes."""
+        stores = [store for store in self._stores if store.buffer.same_as(result)]
+        loads = [load for load in self._loads if load.source.same_as(operand)]
+        if len(stores) != 1 or not loads or any(load.source.same_as(result) for load in self._loads):
+            return False
+        if (str(result.dtype), _extents(result)) != (str(operand.dtype), _extents(operand)):
+            return False
+        inside: list[Any] = []
+        tvm_ffi.structural_walk(stores[0].value, (tvm.ir.TensorLoad, inside.append))
+        inside = [load for load in inside if load.source.same_as(operand)]
+        place = _place(result, stores[0])
+        return len(inside) == len(loads) and all(_same(_place(operand, load), place) for load in inside)
+
+
+def _extents(buffer: Any) -> list[int]:
+    return [int(extent) for extent in buffer.shape if int(extent) != 1]
+
+
+def _place(buffer: Any, access: Any) -> list[Any]:
+    """The indices of an access, without those of dimensions that have only one."""
+    return [index for index, extent in zip(access.indices, buffer.shape, strict=True) if int(extent) != 1]
+
+
+def _same(left: list[Any], right: list[Any]) -> bool:
+    return all(tvm_ffi.structural_equal(a, b) for a, b in zip(left, right, strict=True))
