@@ -47,7 +47,7 @@ def _compiler(target: Target) -> str:
     names = [f"{target.host}-gcc"] if target.host else ["cc", "gcc", "clang"]
     found = next(filter(None, map(shutil.which, names)), None)
     advice = f"apt install gcc-{target.host}" if target.host else "Debian: apt install gcc, macOS: xcode-select --install"
-    return found or _missing(f"a C compiler ({', '.join(names)})", advice)
+    return found or _missing(f"C compiler ({', '.join(names)})", advice)
 
 
 def _clang() -> str:
@@ -55,7 +55,7 @@ def _clang() -> str:
 
 
 def _missing(what: str, advice: str) -> str:
-    raise MissingToolError(f"there is no {what} on the PATH to link the library with; install one ({advice})")
+    raise MissingToolError(f"no {what} on the PATH to link the library with; install one ({advice})")
 
 
 def _link_for_android(folder: Path, files: list[str], triple: str) -> None:

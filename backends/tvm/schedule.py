@@ -6,10 +6,11 @@ Kernels that bring their own schedule (attention, scans) are marked and left alo
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import tvm
-from tvm import s_tir
+from tvm import s_tir, tirx
 from tvm.s_tir import dlight
 from tvm.s_tir.dlight.analysis import normalize_prim_func
 
@@ -68,7 +69,9 @@ class _ReductionsOfLines(dlight.gpu.GeneralReduction):  # type: ignore[misc]
 
 
 class _Parallel(dlight.base.ScheduleRule):  # type: ignore[misc]
-    """For a CPU: share the outer loops of every block among the cores; vectorise elementwise blocks."""
+    """For a CPU: compute small steps where they are used, share the outer loops of every block among the cores, and
+    vectorise elementwise blocks.
+    """
 
     _LANES = 16
 
@@ -76,9 +79,21 @@ class _Parallel(dlight.base.ScheduleRule):  # type: ignore[misc]
         if target.kind.name != "llvm":
             return None
         schedule = s_tir.Schedule(func)
-        for block in schedule.get_child_blocks(schedule.get_sblock("root")):
+        root = schedule.get_sblock("root")
+        for block in schedule.get_child_blocks(root):
+            if self._is_step(schedule, block):
+                schedule.compute_inline(block)
+        for block in schedule.get_child_blocks(root):
             self._block(schedule, block)
         return schedule
+
+    def _is_step(self, schedule: Any, block: Any) -> bool:
+        """Whether a block only feeds others, element by element, none of which reads an element over and over."""
+        readers = schedule.get_consumers(block)
+        if not readers or not _is_elementwise(schedule, block):
+            return False
+        made = _iterations(schedule, block)
+        return all(_is_elementwise(schedule, reader) or _iterations(schedule, reader) <= made for reader in readers)
 
     def _block(self, schedule: Any, block: Any) -> None:
         kinds = [str(axis.iter_type) for axis in schedule.get(block).iter_vars]
@@ -95,6 +110,19 @@ class _Parallel(dlight.base.ScheduleRule):  # type: ignore[misc]
             fused, lanes = schedule.split(fused, [None, self._LANES])
             schedule.vectorize(lanes)
         schedule.parallel(fused)
+
+
+def _is_elementwise(schedule: Any, block: Any) -> bool:
+    """Whether every iteration writes one element, at the place that its axes name, and nothing else."""
+    held = schedule.get(block)
+    if any(str(axis.iter_type) != "0" for axis in held.iter_vars) or not isinstance(held.body, tirx.BufferStore):
+        return False
+    axes = {axis.var for axis in held.iter_vars}
+    return all(index in axes or isinstance(index, tvm.tirx.IntImm) for index in held.body.indices)
+
+
+def _iterations(schedule: Any, block: Any) -> int:
+    return math.prod(int(axis.dom.extent) for axis in schedule.get(block).iter_vars)
 
 
 def rules_for(target: tvm.target.Target) -> Any:

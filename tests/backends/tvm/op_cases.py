@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import operator
 import re
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-import tvm
 from torch.fx import Graph
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
-from tvm import relax
 
 from penstock.backends.targets import find_target
-from penstock.backends.tvm.lower import lower
-from penstock.backends.tvm.pipeline import relax_pipeline
-from penstock.backends.tvm.target import tvm_target
+from penstock.backends.tvm.build import compile_program
 from penstock.passes.core import verify
-from penstock.passes.core.program import Phase, Plan, Program, Signature
+from penstock.passes.core.program import Call, Phase, Plan, Program, Signature, TensorSpec
 from penstock.passes.core.rewriter import make_module
 from penstock.passes.core.shapes import fake_like, infer
+from tests.backends.tvm.execute import runner_of
 
 _COMMON = (
     r"acosh?|asinh?|atan[h2]?|ceil|cosh?|exp2?|fabs|abs|floor|fmod|log2?|max|min|pow|rint|select|sinh?|sqrt|tanh?|trunc"
@@ -75,13 +74,25 @@ def numbered(cases: Sequence[Case]) -> dict[str, Case]:
 
 
 def program_of(cases: dict[str, Case]) -> Program:
-    """One graph per case. The plan runs nothing: the graphs are called by name."""
+    """One graph per case, called one after the other. The inputs and outputs of a case are named after it."""
+    calls, inputs, outputs, examples = [], [], [], []
+    for name, item in cases.items():
+        args = [_spec(f"{name}.input{index}", tensor) for index, tensor in enumerate(item.inputs())]
+        results = [_spec(f"{name}.output{index}", tensor) for index, tensor in enumerate(item.expected())]
+        calls.append(Call(name, tuple(spec.name for spec in args), tuple(spec.name for spec in results)))
+        inputs += args
+        outputs += results
+        examples += item.inputs()
     return Program(
         {name: _graph(item) for name, item in cases.items()},
-        Plan((Phase("main", ((),)),)),
-        Signature((), (), {"tuple": []}, {"tuple": []}),
-        (),
+        Plan((Phase("main", (tuple(calls),)),)),
+        Signature(tuple(inputs), tuple(outputs), {"tuple": []}, {"tuple": []}),
+        tuple(examples),
     )
+
+
+def _spec(name: str, tensor: torch.Tensor) -> TensorSpec:
+    return TensorSpec(name, tuple(tensor.shape), tensor.dtype)
 
 
 def _graph(item: Case) -> torch.fx.GraphModule:
@@ -111,22 +122,26 @@ def _graph(item: Case) -> torch.fx.GraphModule:
 
 
 class Built:
-    """Cases lowered and built for the CPU."""
+    """Cases lowered, built for the CPU and loaded."""
 
     def __init__(self, cases: dict[str, Case]) -> None:
         self.cases = cases
-        target = tvm.target.Target("llvm")
-        with target:
-            module = lower(program_of(cases)).module
-        self.machine = relax.VirtualMachine(
-            relax.build(module, target, relax_pipeline=relax_pipeline(target)), tvm.cpu()
-        )
+        self._program = program_of(cases)
+        self._folder = tempfile.TemporaryDirectory(prefix="penstock-")
+        self._runner = runner_of(self._program, Path(self._folder.name))
+        self._own = self._run({})
+
+    def _run(self, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        signature = self._program.signature
+        pairs = zip(signature.inputs, self._program.examples, strict=True)
+        results = self._runner.run([given.get(spec.name, example) for spec, example in pairs])
+        return dict(zip((spec.name for spec in signature.outputs), results, strict=True))
 
     def run(self, name: str, *inputs: torch.Tensor) -> list[torch.Tensor]:
         """The results of a case, on its own inputs unless others are given."""
-        inputs = inputs or tuple(self.cases[name].inputs())
-        results = self.machine[name](*(tvm.runtime.tensor(tensor.contiguous().numpy()) for tensor in inputs))
-        return [torch.from_numpy(result.numpy().copy()) for result in results]
+        given = {f"{name}.input{index}": tensor for index, tensor in enumerate(inputs)}
+        results = self._run(given) if given else self._own
+        return [results[f"{name}.output{index}"] for index in range(len(self.cases[name].expected()))]
 
     def check(self, name: str, tolerance: float) -> None:
         """Run a case and compare with torch."""
@@ -138,12 +153,9 @@ class Built:
 
 def check_gpu_source(cases: dict[str, Case], device: str) -> None:
     """Build cases for a GPU; every function that the kernels call must exist there."""
-    kind, target = find_target(device).kind, tvm_target(find_target(device))
-    with target:
-        module = lower(program_of(cases)).module
-    executable = relax.build(module, target, relax_pipeline=relax_pipeline(target))
-    source = "".join(part.inspect_source("") for part in executable.mod.imports[0].imports)
+    target = find_target(device)
+    source = "".join(kernel.source for kernel in compile_program(program_of(cases), target).kernels)
     code = re.sub(r"//.*|#.*|\[\[.*?\]\]", "", source)
     called = set(re.findall(r"\b([a-z]\w*)\s*\(", code))
-    unknown = {name for name in called if not re.fullmatch(_CALLS[kind], name)}
-    assert not unknown, f"{kind} has no {sorted(unknown)}"
+    unknown = {name for name in called if not re.fullmatch(_CALLS[target.kind], name)}
+    assert not unknown, f"{target.kind} has no {sorted(unknown)}"

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from penstock.backends.targets import find_target
-from penstock.backends.tvm.build import LIBRARY, compile_program
-from penstock.backends.tvm.vm import Executable
+from penstock.backends.tvm.build import compile_program
 from penstock.frontends.torch_export import capture_module
+from tests.backends.tvm.execute import runner_of
 
 Tensors = tuple[torch.Tensor, ...]
 
@@ -56,11 +56,7 @@ CASES: dict[str, tuple[torch.nn.Module, Tensors]] = {
 @pytest.fixture
 def run(tmp_path) -> Callable[[torch.nn.Module, Tensors], torch.Tensor]:  # type: ignore[no-untyped-def]
     def run(module: torch.nn.Module, args: Tensors) -> torch.Tensor:
-        program = capture_module(module, args)
-        compiled = compile_program(program, find_target("llvm"))
-        library = tmp_path / "model.so"
-        library.write_bytes(compiled.files[LIBRARY])
-        return Executable(library, compiled.functions, program.weights).call("main", args)[0]
+        return runner_of(capture_module(module, args), tmp_path).run(args)[0]
 
     return run
 
