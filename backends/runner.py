@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.metadata
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +16,6 @@ import torch
 from penstock.backends.native import native_library
 from penstock.passes.core.errors import MissingToolError, UsageError
 from penstock.passes.core.program import TensorSpec
-
-_NO_DEVICE = 3
 
 
 class _Options(ctypes.Structure):
@@ -122,7 +121,7 @@ class Runner:
         """What it holds on its device."""
         memory = _Memory()
         self._check(self._library.penstock_memory_use(self._model, ctypes.byref(memory)))
-        return MemoryUse(*(int(getattr(memory, name)) for name, _ in _Memory._fields_))
+        return MemoryUse(memory.arena_bytes, memory.arenas, memory.weight_bytes, memory.lower_bound_bytes)
 
     def run(self, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """The outputs for inputs of the right shapes and dtypes, both in order."""
@@ -144,8 +143,8 @@ class Runner:
         launch = _Launch()
         for index in range(self._library.penstock_launch_count(self._model)):
             self._check(self._library.penstock_launch_profile(self._model, index, ctypes.byref(launch)))
-            names = (str(text, "utf-8") for text in (launch.graph, launch.kernel, launch.node))
-            times.append(LaunchTime(*names, int(launch.runs), float(launch.seconds)))
+            graph, kernel, node = (str(text, "utf-8") for text in (launch.graph, launch.kernel, launch.node))
+            times.append(LaunchTime(graph, kernel, node, launch.runs, launch.seconds))
         return tuple(times)
 
     def _check(self, code: int) -> None:
@@ -179,18 +178,10 @@ def _find_opencl() -> None:
     """Where the system has no OpenCL, use the PoCL of PyPI's pocl-binary-distribution if it is installed."""
     if "PENSTOCK_OPENCL" in os.environ or any(Path("/etc/OpenCL/vendors").glob("*.icd")):
         return
-    from importlib import metadata
-
-    for file in metadata.files("pocl-binary-distribution") if _is_installed("pocl-binary-distribution") else ():
+    try:
+        files = importlib.metadata.files("pocl-binary-distribution") or []
+    except importlib.metadata.PackageNotFoundError:
+        return
+    for file in files:
         if file.name.startswith("libpocl") and ".so" in file.name:
             os.environ["PENSTOCK_OPENCL"] = str(file.locate())
-
-
-def _is_installed(package: str) -> bool:
-    from importlib import metadata
-
-    try:
-        metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return False
-    return True

@@ -12,6 +12,7 @@ import torch
 
 import penstock
 from penstock.backends.cache import Cache
+from penstock.backends.targets import find_target
 from penstock.passes.core.base import Pass
 from penstock.passes.core.context import Declined
 from penstock.passes.core.errors import BudgetError, UsageError
@@ -191,7 +192,7 @@ def test_what_the_artifact_says(compiled: Path, program: Program) -> None:
 
 def test_for_another_device(program: Program, tmp_path: Path) -> None:
     path = tmp_path / "net.penstock"
-    artifact = penstock.compile(program, "adreno-830", path, precision="float16", cache=False)
+    artifact = penstock.compile(program, "apple-a18-pro", path, precision="float16", cache=False)
     assert artifact.manifest.library is None
     assert artifact.manifest.passes[0].exactness == "lossy"
     loaded = penstock.load(path)
@@ -201,8 +202,9 @@ def test_for_another_device(program: Program, tmp_path: Path) -> None:
         with pytest.raises(UsageError) as caught:
             call()
         assert str(caught.value) == (
-            f"{path} is compiled for adreno-830 (Adreno 830, as in Snapdragon 8 Elite) and does not run here; "
-            f"link it into an app for that device, or compile the model for the target 'llvm' to run it here"
+            f"{path} is compiled for apple-a18-pro ({find_target('apple-a18-pro').description[:-1]}) and does not run "
+            f"here; "
+            f"run it on that device, or compile the model for the target 'llvm' or 'opencl' to run it here"
         )
 
 
@@ -214,7 +216,7 @@ def test_for_another_machine(compiled: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_for_another_cpu(compiled: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr("penstock.backends.tvm.target.native_cpu", lambda: "i486")
+    monkeypatch.setattr("penstock.backends.loaded.processor", lambda: "i486")
     assert penstock.verify(compiled)
     assert "this machine has i486; compile the model here if it stops with an illegal instruction" in caplog.text
 

@@ -102,7 +102,6 @@ class MemoryRecord(_Record):
         lower_bound_bytes: the largest set of those that are alive together.
     """
 
-
     weight_bytes: int
     activation_bytes: int
     arena_bytes: int

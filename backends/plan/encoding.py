@@ -33,7 +33,7 @@ def encode(
     """
     tensors = [{"name": name, "type": stored[name][1], "stored": stored[name][0]} for name in plan.weights]
     entries = [
-        '"format": "penstock-plan", "version": %d' % VERSION,
+        f'"format": "penstock-plan", "version": {VERSION}',
         f'"kind": {json.dumps(kind)}',
         f'"alignment": {plan.alignment}',
         f'"lower_bound": {plan.placement.lower_bound}',

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from penstock.passes.core.shapes import dtype_named
 
 Extent = tuple[int, int, int]
 _SUFFIXES = {"opencl": ".cl", "metal": ".metal", "cuda": ".cu", "tir": ".tir.py"}
-_LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
@@ -60,11 +58,8 @@ class Kernel:
 
     @property
     def file(self) -> str:
-        """Where an artifact keeps the source. A fused kernel's name may be too long for a file."""
-        name = self.name
-        if len(name) > _LONGEST_NAME:
-            name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-        return f"kernels/{name}{_SUFFIXES[self.language]}"
+        """Where an artifact keeps the source."""
+        return f"kernels/{self.name}{_SUFFIXES[self.language]}"
 
 
 @dataclass(frozen=True)

@@ -64,8 +64,7 @@ def coalesce(body: Body) -> Body:
 def _merged(body: Body, position: int, copy: Copy) -> Body | None:
     """The body without a copy, whose source lies in its target from the start; None where that cannot be."""
     source, target = body.values[copy.source], body.values[copy.target]
-    held = body.storages[source.storage]
-    if held.space != "local" or source.offset != 0 or held.bytes != source.type.bytes or source.storage == target.storage:
+    if not _fills(body, source, "local") or source.storage == target.storage:
         return None
     ops = (*body.ops[:position], *body.ops[position + 1 :])
     values = tuple(
@@ -89,5 +88,3 @@ def _peak(body: Body) -> int:
         live += step
         most = max(most, live)
     return most
-
-

@@ -66,5 +66,3 @@ def _explained(error: Exception, target: Target) -> PenstockError:
     if target.kind == "cuda" and "nvcc" in str(error):
         return MissingToolError(f"target '{target.name}' needs NVIDIA's compiler nvcc on the PATH: {reason}")
     return BuildError(f"TVM cannot build this program for '{target.name}': {reason}")
-
-

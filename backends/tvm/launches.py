@@ -20,6 +20,8 @@ from penstock.passes.core.errors import InvalidProgramError
 CONCATENATION = "penstock.concatenation"
 """Attribute of a function that joins its arguments along contiguous ranges: its launch is a copy per argument."""
 
+_LONGEST_NAME = 80
+
 
 @dataclass
 class KernelTable:
@@ -55,7 +57,9 @@ def launch_lists(module: tvm.IRModule, weights: Mapping[str, Sequence[str]]) -> 
     """
     table = KernelTable()
     parts = _Parts(module, table)
-    return table, {graph: _Lister(module[graph], names, parts, table.constants).body() for graph, names in weights.items()}
+    return table, {
+        graph: _Lister(module[graph], names, parts, table.constants).body() for graph, names in weights.items()
+    }
 
 
 class _Parts:
@@ -74,9 +78,17 @@ class _Parts:
         name = str(callee.name_hint)
         if name not in self._known:
             found = [nest for nest in nests(self._module[callee]) if _writes_something(nest)]
-            names = [name] if len(found) == 1 else [f"{name}_part{index}" for index in range(len(found))]
+            short = _short(name)
+            names = [short] if len(found) == 1 else [f"{short}_part{index}" for index in range(len(found))]
             self._known[name] = [(self._table.add(*pair), pair[1]) for pair in zip(names, found, strict=True)]
         return self._known[name]
+
+
+def _short(name: str) -> str:
+    """A name that may be part of a file's name: the name of a long chain of fused operators may not."""
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"{name[:_LONGEST_NAME]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _writes_something(nest: Nest) -> bool:
@@ -209,4 +221,3 @@ def _type(var: Any) -> Type:
 
 def _type_of(kind: Any) -> Type:
     return Type(str(kind.dtype), tuple(int(extent) for extent in kind.shape.values))
-

@@ -37,7 +37,10 @@ def link(objects: Mapping[str, bytes], target: Target) -> bytes:
             linker = shutil.which("ld64.lld") or shutil.which("ld64.lld-14") or _missing("lld", "apt install lld")
             version = target.host.rpartition("ios")[2]
             platform = ["-arch", "arm64", "-platform_version", "ios", version, version]
-            _run(folder, [linker, "-dylib", *platform, "-undefined", "dynamic_lookup", "-o", "model.so", "host.o", *files[1:]])
+            _run(
+                folder,
+                [linker, "-dylib", *platform, "-undefined", "dynamic_lookup", "-o", "model.so", "host.o", *files[1:]],
+            )
         else:
             _run(folder, [_compiler(target), *_ANY, "-o", "model.so", *files, "-lm"])
         return (folder / "model.so").read_bytes()
@@ -46,7 +49,9 @@ def link(objects: Mapping[str, bytes], target: Target) -> bytes:
 def _compiler(target: Target) -> str:
     names = [f"{target.host}-gcc"] if target.host else ["cc", "gcc", "clang"]
     found = next(filter(None, map(shutil.which, names)), None)
-    advice = f"apt install gcc-{target.host}" if target.host else "Debian: apt install gcc, macOS: xcode-select --install"
+    advice = (
+        f"apt install gcc-{target.host}" if target.host else "Debian: apt install gcc, macOS: xcode-select --install"
+    )
     return found or _missing(f"C compiler ({', '.join(names)})", advice)
 
 
@@ -68,13 +73,14 @@ def _link_for_android(folder: Path, files: list[str], triple: str) -> None:
         _missing("lld", "apt install lld")
     _run(folder, [*clang, *_ANY, "-o", "undefined.so", *files])
     names = _undefined(folder / "undefined.so")
+    in_libc = [name for name in names if _IN_LIBC.fullmatch(name)]
+    in_libm = [name for name in names if name not in in_libc]
     stubs = []
-    for library, wanted in (("c", [n for n in names if _IN_LIBC.fullmatch(n)]), ("m", [n for n in names if not _IN_LIBC.fullmatch(n)])):
-        (folder / f"stub_{library}.c").write_text("".join(f"void {name}(void) {{}}\n" for name in wanted))
-        soname = f"-Wl,-soname,lib{library}.so"
-        stub = [*clang, "-w", "-fno-builtin", "-shared", "-fPIC", soname, "-o", f"lib{library}.so", f"stub_{library}.c"]
-        _run(folder, stub)
-        stubs.append(f"lib{library}.so")
+    for library, wanted in (("libc.so", in_libc), ("libm.so", in_libm)):
+        (folder / "stub.c").write_text("".join(f"void {name}(void) {{}}\n" for name in wanted))
+        options = ["-w", "-fno-builtin", "-shared", "-fPIC", f"-Wl,-soname,{library}"]
+        _run(folder, [*clang, *options, "-o", library, "stub.c"])
+        stubs.append(library)
     _run(folder, [*clang, *_ANY, "-Wl,-soname,libmodel.so", "-Wl,--no-as-needed", "-o", "model.so", *files, *stubs])
 
 
@@ -88,4 +94,6 @@ def _run(folder: Path, command: list[str]) -> None:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        raise BuildError(f"{Path(command[0]).name} cannot link the library: {lines[-1][:300] if lines else 'no message'}")
+        raise BuildError(
+            f"{Path(command[0]).name} cannot link the library: {lines[-1][:300] if lines else 'no message'}"
+        )

@@ -69,9 +69,7 @@ class _ReductionsOfLines(dlight.gpu.GeneralReduction):  # type: ignore[misc]
 
 
 class _Parallel(dlight.base.ScheduleRule):  # type: ignore[misc]
-    """For a CPU: compute small steps where they are used, share the outer loops of every block among the cores, and
-    vectorise elementwise blocks.
-    """
+    """For a CPU: steps are computed where they are used, outer loops run on all cores, elementwise ones vectorised."""
 
     _LANES = 16
 

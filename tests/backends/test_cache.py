@@ -47,13 +47,13 @@ def make(program: Program) -> Callable[[Path], None]:
         signature=SignatureRecord.of(program.signature),
         passes=(),
         losses={},
-        memory=MemoryRecord(weight_bytes=0, activation_bytes=0),
+        memory=MemoryRecord(weight_bytes=0, activation_bytes=0, arena_bytes=0, lower_bound_bytes=0),
         kernels=(),
         functions={"main": ()},
         library=None,
         tools={},
     )
-    return lambda path: write_artifact(path, description, {"lib/model0.o": bytes(100_000)}, {}, {})
+    return lambda path: write_artifact(path, description, {"lib/model.so": bytes(100_000)}, {}, {}, lambda *_: b"{}")
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -79,7 +79,7 @@ def test_a_hit_is_identical_and_counted(make: Callable[[Path], None], tmp_path: 
 def test_what_a_user_edits_does_not_reach_the_cache(make: Callable[[Path], None], tmp_path: Path) -> None:
     cache = Cache(tmp_path / "cache")
     cache.fetch(KEY, tmp_path / "first", make)
-    (tmp_path / "first" / "lib/model0.o").write_bytes(b"edited")
+    (tmp_path / "first" / "lib/model.so").write_bytes(b"edited")
     cache.fetch(KEY, tmp_path / "second", refuse)
     assert open_artifact(tmp_path / "second").manifest.model == "Net"
 
@@ -88,7 +88,7 @@ def test_what_a_user_edits_does_not_reach_the_cache(make: Callable[[Path], None]
 def test_a_damaged_entry_is_made_again(make: Callable[[Path], None], tmp_path: Path, damage: str) -> None:
     cache = Cache(tmp_path / "cache")
     cache.fetch(KEY, tmp_path / "first", make)
-    library = tmp_path / "cache" / f"{KEY}.penstock" / "lib/model0.o"
+    library = tmp_path / "cache" / f"{KEY}.penstock" / "lib/model.so"
     if damage == "flip":
         library.write_bytes(b"\x01" + library.read_bytes()[1:])
     elif damage == "truncate":

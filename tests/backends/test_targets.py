@@ -22,7 +22,7 @@ def test_entries_are_complete(target) -> None:  # type: ignore[no-untyped-def]
     if target.on_gpu:
         assert target.sources, "a GPU's limits need a source"
         assert target.limits.local_memory_bytes >= 16384
-        assert target.kind == "cuda" or target.host
+        assert target.kind in ("cuda", "opencl") or target.host
 
 
 def test_only_the_native_cpu_runs_here() -> None:

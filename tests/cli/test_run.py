@@ -87,7 +87,7 @@ def test_bad_files_are_refused_by_name(
 def test_an_artifact_for_a_phone_does_not_run_here(phone_artifact: Path, invoke) -> None:
     result = invoke("run", phone_artifact)
     assert result.exit_code == 2
-    assert f"{phone_artifact} is compiled for adreno-830" in result.stderr
+    assert "computes in float16" in result.stderr or "no OpenCL library" in result.stderr
 
 
 def test_what_is_no_artifact_is_refused(invoke, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ namespace penstock {
 namespace {
 
 constexpr size_t kAlignment = 64;  // what the kernels ask for
+constexpr int32_t kMostThreads = 1024;
 
 // DLPack's tensor (version 1).
 struct DLTensor {
@@ -196,7 +197,7 @@ class Cpu final : public Device {
   Cpu(const Plan& plan, const std::string& folder, const penstock_options& options)
       : plan_(plan),
         library_(folder, plan.library, plan.library_sha256, options.skip_hashes == 0),
-        pool_(options.threads > 0 ? options.threads : ThreadPool::cores()) {
+        pool_(threads(options.threads)) {
     for (int64_t bytes : plan.arenas) arenas_.push_back(allocate(bytes));
   }
 
@@ -219,7 +220,9 @@ class Cpu final : public Device {
   }
 
   void copy(const Place& from, const Place& to, int64_t bytes) override { std::memmove(pointer(to), pointer(from), static_cast<size_t>(bytes)); }
-  void write(const Place& to, const void* data, int64_t bytes) override { std::memcpy(pointer(to), data, static_cast<size_t>(bytes)); }
+  void write(const Place& to, const void* data, int64_t bytes) override {
+    if (bytes != 0) std::memcpy(pointer(to), data, static_cast<size_t>(bytes));  // nothing may come as a null pointer
+  }
   void read(const Place& from, void* data, int64_t bytes) override { std::memcpy(data, pointer(from), static_cast<size_t>(bytes)); }
   void finish() override {}
   void begin() override { pool = &pool_; }
@@ -227,6 +230,11 @@ class Cpu final : public Device {
   bool maps_weights() const override { return true; }
 
  private:
+  static int threads(int32_t wanted) {
+    if (wanted > kMostThreads) fail(PENSTOCK_BAD_ARGUMENT, wanted, " threads; at most ", kMostThreads, " work together");
+    return wanted > 0 ? wanted : ThreadPool::cores();
+  }
+
   char* pointer(const Place& place) const {
     return (place.is_weight ? weights_[place.index] : arenas_[place.index].get()) + place.offset;
   }

@@ -16,6 +16,23 @@ const char* const kKinds[] = {"null", "a boolean", "an integer", "a string", "a 
 [[noreturn]] void expected(const Json& value, const char* what) {
   damaged(value.path(), ": expected ", what, ", found ", kKinds[static_cast<int>(value.kind())]);
 }
+
+bool is_utf8(std::string_view text) {
+  constexpr uint32_t kSmallest[] = {0, 0x80, 0x800, 0x10000};  // that needs so many bytes after the first
+  for (size_t i = 0; i < text.size();) {
+    const unsigned char lead = static_cast<unsigned char>(text[i++]);
+    if (lead < 0x80) continue;
+    const int tail = lead >= 0xC0 && lead < 0xE0 ? 1 : lead >= 0xE0 && lead < 0xF0 ? 2 : lead >= 0xF0 && lead < 0xF8 ? 3 : 0;
+    if (tail == 0) return false;
+    uint32_t code = lead & (0x3Fu >> tail);
+    for (int left = tail; left > 0; --left, ++i) {
+      if (i == text.size() || (text[i] & 0xC0) != 0x80) return false;
+      code = code << 6 | (text[i] & 0x3Fu);
+    }
+    if (code < kSmallest[tail] || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) return false;
+  }
+  return true;
+}
 }  // namespace
 
 class Parser {
@@ -109,7 +126,10 @@ class Parser {
     std::string result;
     for (++at_; at_ < text_.size(); ++at_) {
       const unsigned char c = static_cast<unsigned char>(text_[at_]);
-      if (c == '"') return ++at_, result;
+      if (c == '"') {
+        if (!is_utf8(result)) error("the string before is not UTF-8");
+        return ++at_, result;
+      }
       if (c < 0x20) error("a control character in a string");
       if (c != '\\') {
         result += static_cast<char>(c);

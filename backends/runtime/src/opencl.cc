@@ -192,9 +192,13 @@ class OpenCl final : public Device {
     for (int64_t bytes : plan_.arenas)
       if (static_cast<uint64_t>(bytes) > largest)
         fail(PENSTOCK_NO_DEVICE, "an arena of ", bytes, " bytes, but ", name(), " allocates at most ", largest, " at once; compile for a target with this limit");
+    const bool has_half = words(api_, chosen_.device, cl::kExtensions).find("cl_khr_fp16") != std::string::npos;
     const auto threads = number<size_t>(api_, chosen_.device, cl::kMaxWorkGroup);
     const auto local = number<uint64_t>(api_, chosen_.device, cl::kLocalMemory);
     for (const Kernel& kernel : plan_.kernels) {
+      for (const Type& type : kernel.arguments)
+        if (type.dtype == "float16" && !has_half)
+          fail(PENSTOCK_NO_DEVICE, "kernel '", kernel.name, "' computes in float16, which ", name(), " cannot; run the artifact on its own device, or compile the model in float32");
       // Each extent is below 2^31, so two of them cannot overflow and the third is compared by division.
       const uint64_t two = static_cast<uint64_t>(kernel.block[0]) * static_cast<uint64_t>(kernel.block[1]);
       if (two > threads || static_cast<uint64_t>(kernel.block[2]) > threads / two || static_cast<uint64_t>(kernel.local_bytes) > local)

@@ -22,7 +22,7 @@ constexpr Code kSuccess = 0;
 constexpr uint64_t kReadWrite = 1, kReadOnly = 4, kCopyHostPointer = 32;
 constexpr uint64_t kGpu = 4, kAllTypes = 0xFFFFFFFF;
 constexpr uint32_t kDeviceType = 0x1000, kMaxWorkGroup = 0x1004, kMaxAllocation = 0x1010, kBaseAlignment = 0x1019, kLocalMemory = 0x1023;
-constexpr uint32_t kDeviceName = 0x102B, kDriverVersion = 0x102D, kDeviceVersion = 0x102F;
+constexpr uint32_t kDeviceName = 0x102B, kDriverVersion = 0x102D, kDeviceVersion = 0x102F, kExtensions = 0x1030;
 constexpr uint32_t kBinarySizes = 0x1165, kBinaries = 0x1166, kBuildLog = 0x1183, kRegion = 0x1220;
 
 struct Region {

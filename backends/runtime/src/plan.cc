@@ -158,11 +158,11 @@ Call read_call(const Json& json, const Plan& plan) {
   return call;
 }
 
-// The text in front of the last key, which must be the digest of that text.
+// The last member is the digest of the text before its comma, and nothing stands behind it.
 void check_digest(std::string_view text, const Json& json) {
-  const size_t key = text.rfind("\"digest\"");
-  const size_t comma = key == std::string_view::npos ? key : text.rfind(',', key);
-  if (comma == std::string_view::npos || sha256(text.data(), comma) != digest(json.at("digest")))
+  const size_t comma = text.rfind(",\n \"digest\"");
+  const std::string& hex = digest(json.at("digest"));
+  if (comma == std::string_view::npos || text.substr(comma) != ",\n \"digest\": \"" + hex + "\"\n}\n" || sha256(text.data(), comma) != hex)
     damaged("plan.json: its content has changed since it was written");
 }
 

@@ -6,6 +6,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <exception>
+
+#include "error.h"
 
 namespace penstock {
 namespace {
@@ -41,10 +44,18 @@ bool spin(Done done) {
 }  // namespace
 
 ThreadPool::ThreadPool(int threads) {
-  for (int id = 1; id < threads; ++id) workers_.emplace_back([this, id] { work(id); });
+  try {
+    for (int id = 1; id < threads; ++id) workers_.emplace_back([this, id] { work(id); });
+  } catch (const std::exception& error) {
+    const int started = size();
+    stop();
+    fail(PENSTOCK_NO_MEMORY, "the system gives ", started, " of ", threads, " threads (", error.what(), "); ask for fewer");
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     stop_ = true;

@@ -28,6 +28,7 @@ class ThreadPool {
   static int cores();
 
  private:
+  void stop();
   void work(int id);
   bool wait_for_job(uint64_t seen);
 

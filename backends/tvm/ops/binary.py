@@ -94,7 +94,7 @@ def compare(emit: Emit, left: Value, right: Value) -> Expr:
     """
     target, dtype = emit.target, promoted(left, right)
     result = apply(emit, _COMPARISONS[target], left, right, "int8" if dtype == "bool" else dtype)
-    return emit(relax.op.logical_not(result)) if target in (aten.ne.Tensor, aten.ne.Scalar) else result
+    return emit.negated(result) if target in (aten.ne.Tensor, aten.ne.Scalar) else result
 
 
 @lowers(*_LOGICAL)

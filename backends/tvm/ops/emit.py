@@ -70,8 +70,15 @@ class Emit:
         if held == dtype:
             return expr
         if dtype == "bool":
-            return self(relax.op.logical_not(self(relax.op.equal(expr, constant(0, held)))))
+            return self.negated(self(relax.op.equal(expr, constant(0, held))))
         return self(relax.op.astype(expr, dtype))
+
+    def negated(self, condition: Expr) -> Expr:
+        """The opposite of a boolean tensor.
+
+        TVM turns "not equal" of floats into a comparison that is false for NaN on a CPU, so it is kept from seeing one.
+        """
+        return self(relax.op.less(self(relax.op.astype(condition, "int8")), constant(1, "int8")))
 
     def operand(self, value: Value, dtype: str) -> Expr:
         """A tensor or a number as an expression of that dtype."""

@@ -155,13 +155,13 @@ def classify(emit: Emit, x: Expr) -> Var:
 @lowers(aten.logical_not.default)
 def logical_not(emit: Emit, x: Expr) -> Var:
     """Which elements are zero."""
-    return emit(relax.op.logical_not(emit.cast(x, "bool")))
+    return emit.negated(emit.cast(x, "bool"))
 
 
 @lowers(aten.bitwise_not.default)
 def bitwise_not(emit: Emit, x: Expr) -> Var:
     """Every bit flipped; logical not for booleans."""
-    return emit(relax.op.logical_not(x) if emit.dtype == "bool" else relax.op.bitwise_not(x))
+    return emit.negated(x) if emit.dtype == "bool" else emit(relax.op.bitwise_not(x))
 
 
 def _polynomial(x: Any, coefficients: list[float]) -> Any:

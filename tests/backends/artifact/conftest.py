@@ -11,7 +11,6 @@ import torch
 from penstock.backends.artifact import Description, write_artifact
 from penstock.backends.artifact.manifest import (
     AppliedPass,
-    ArgumentRecord,
     HostRecord,
     KernelRecord,
     LossRecord,
@@ -22,7 +21,7 @@ from penstock.backends.artifact.tensors import check_tensors
 from penstock.backends.targets import find_target
 from penstock.passes.core.program import Plan, Signature, TensorSpec
 
-FILES = {"lib/model0.o": b"object", "kernels/add.cl": b"kernel void add() {}\n", "report.json": b"{}\n"}
+FILES = {"lib/model.so": b"object", "kernels/add.cl": b"kernel void add() {}\n", "report.json": b"{}\n"}
 
 
 @pytest.fixture
@@ -38,7 +37,6 @@ def description() -> Description:
     y, state_next = TensorSpec("output", (2, 3), torch.float32), TensorSpec("k_next", (3,), torch.float32)
     arguments = {"tuple": [{"tuple": [{"tensor": 0}]}, {"dict": {}}]}
     signature = Signature((x, state), (y, state_next), arguments, {"tensor": 0}, ("k",))
-    argument = ArgumentRecord(name="x", dtype="float32", is_buffer=True)
     return Description(
         model="Net",
         target=find_target("adreno-830"),
@@ -47,13 +45,13 @@ def description() -> Description:
         signature=SignatureRecord.of(signature),
         passes=(AppliedPass(setting="half-precision", exactness="lossy"),),
         losses={"half-precision": (LossRecord(output="output", max_error=1e-3, mean_error=1e-4, scale=1.0),)},
-        memory=MemoryRecord(weight_bytes=60, activation_bytes=48),
+        memory=MemoryRecord(weight_bytes=60, activation_bytes=48, arena_bytes=128, lower_bound_bytes=84),
         kernels=(
             KernelRecord(
                 name="add",
                 file="kernels/add.cl",
                 language="opencl",
-                arguments=(argument,),
+                arguments=("float32[2,3]",),
                 grid=(1, 1, 1),
                 block=(64, 1, 1),
                 local_memory_bytes=0,
@@ -72,7 +70,7 @@ def write(description: Description, weights: dict[str, torch.Tensor]) -> Callabl
     outputs = {"output": torch.ones(2, 3), "k_next": torch.ones(3)}
 
     def write(path: Path) -> Path:
-        write_artifact(path, description, FILES, weights, check_tensors(inputs, outputs))
+        write_artifact(path, description, FILES, weights, check_tensors(inputs, outputs), lambda *_: b"{}\n")
         return path
 
     return write

@@ -12,12 +12,14 @@ import torch
 from safetensors.torch import save_file
 
 from penstock.backends.artifact import open_artifact
+from penstock.backends.digest import sign
 from penstock.passes.core.errors import UsageError
 
 ALL_FILES = [
     "check.safetensors",
     "kernels/add.cl",
-    "lib/model0.o",
+    "lib/model.so",
+    "plan.json",
     "report.json",
     "weights.safetensors",
 ]
@@ -39,8 +41,9 @@ def refusal(path: Path) -> str:
 def edit_manifest(folder: Path, edit: Callable[[Any], None]) -> None:
     path = folder / "manifest.json"
     data = json.loads(path.read_bytes())
+    del data["digest"]
     edit(data)
-    path.write_text(json.dumps(data))
+    path.write_bytes(sign(json.dumps(data)[:-1]))
 
 
 @pytest.mark.parametrize("name", ALL_FILES)

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from penstock.backends.artifact.tensors import read, store, store_distinct
+from penstock.backends.artifact.tensors import read, store
+from penstock.backends.artifact.weights import store_weights
 from penstock.passes.core.errors import UsageError
 
 
@@ -23,14 +24,14 @@ def test_every_dtype_and_rank(tmp_path: Path, dtype: torch.dtype) -> None:
 def test_views_of_one_storage_are_stored_in_full(tmp_path: Path) -> None:
     whole = torch.arange(12.0).reshape(3, 4)
     tensors = {"whole": whole, "row": whole[1], "turned": whole.t(), "parameter": torch.nn.Parameter(whole[:2])}
-    assert store_distinct(tmp_path / "t", tensors) == {}
+    assert store_weights(tmp_path / "t", tensors) == {}
     found = read(tmp_path / "t")
     assert all(torch.equal(found[name], tensors[name].detach()) for name in tensors)
 
 
 def test_equal_values_of_other_shape_or_dtype_are_distinct(tmp_path: Path) -> None:
     zeros = {"a": torch.zeros(4), "b": torch.zeros(2, 2), "c": torch.zeros(4, dtype=torch.int32), "d": torch.zeros(4)}
-    assert store_distinct(tmp_path / "t", zeros) == {"d": "a"}
+    assert store_weights(tmp_path / "t", zeros) == {"d": "a"}
     assert read(tmp_path / "t", {"d": "a"})["d"].shape == (4,)
 
 

@@ -29,7 +29,8 @@ def runner_of(program: Program, folder: Path, target: str = "llvm") -> Runner:
     if compiled.library is not None:
         (folder / "model.so").write_bytes(compiled.library)
         library = "model.so", hashlib.sha256(compiled.library).hexdigest()
-    tensors = {name: tensor for name, tensor in {**program.weights, **compiled.constants}.items() if name in plan.weights}
+    known = {**program.weights, **compiled.constants}
+    tensors = {name: known[name] for name in plan.weights}
     aliases = store_weights(folder / "weights", tensors)
     stored = {
         name: (aliases.get(name, name), str(Type(dtype_name(tensor.dtype), tuple(tensor.shape))))

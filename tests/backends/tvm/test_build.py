@@ -136,7 +136,7 @@ def test_weights_are_inputs_and_not_constants_of_the_library() -> None:
 
 def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link.shutil, "which", lambda _: None)
-    with pytest.raises(MissingToolError, match="no C compiler .* install one"):
+    with pytest.raises(MissingToolError, match=r"no C compiler .* install one"):
         compile_program(capture_module(nn.ReLU(), (torch.randn(4),)), find_target("llvm"))
 
 

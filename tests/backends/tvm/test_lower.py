@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import operator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,31 +15,38 @@ from torch import nn
 from torch.fx import Graph
 from tvm import relax
 
-from penstock.backends.tvm.lower import Lowered, lower
+from penstock.backends.tvm.lower import lower
 from penstock.backends.tvm.ops import registry
 from penstock.backends.tvm.ops.emit import Emit
 from penstock.backends.tvm.ops.registry import lowering_of, lowers, supported
-from penstock.backends.tvm.pipeline import relax_pipeline
 from penstock.frontends.torch_export import capture_module
 from penstock.passes.core import reference
 from penstock.passes.core.errors import InvalidProgramError, UnsupportedOperatorError
-from penstock.passes.core.program import Program
+from penstock.passes.core.program import Call, Phase, Plan, Program, Signature, TensorSpec, result_nodes
 from penstock.passes.core.rewriter import make_module
-from penstock.passes.core.shapes import fake_like, infer
+from penstock.passes.core.shapes import fake_like, infer, value_of
 from penstock.passes.legalize.door import DOOR
+from tests.backends.tvm.execute import runner_of
 from tests.backends.tvm.op_cases import case, program_of
 
 aten = torch.ops.aten
 
 
-def run(program: Program, lowered: Lowered, graph: str, *inputs: torch.Tensor) -> list[torch.Tensor]:
-    target = tvm.target.Target("llvm")
-    machine = relax.VirtualMachine(
-        relax.build(lowered.module, target, relax_pipeline=relax_pipeline(target)), tvm.cpu()
-    )
-    weights = [program.weights[name].detach() for name in lowered.weights[graph]]
-    results = machine[graph](*(tvm.runtime.tensor(tensor.contiguous().numpy()) for tensor in (*inputs, *weights)))
-    return [torch.from_numpy(result.numpy().copy()) for result in results]
+def run(program: Program, folder: Path, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return runner_of(program, folder).run(inputs)
+
+
+def program_on(inputs: dict[str, torch.Tensor], **graphs: torch.fx.GraphModule) -> Program:
+    """A program that calls every graph on the same inputs, and returns everything."""
+    calls, outputs = [], []
+    for name, graph in graphs.items():
+        values = [value_of(node) for node in result_nodes(graph)]
+        specs = [TensorSpec(f"{name}.{i}", tuple(value.shape), value.dtype) for i, value in enumerate(values)]
+        calls.append(Call(name, tuple(inputs), tuple(spec.name for spec in specs)))
+        outputs += specs
+    taken = tuple(TensorSpec(name, tuple(value.shape), value.dtype) for name, value in inputs.items())
+    signature = Signature(taken, tuple(outputs), {"tuple": []}, {"tuple": []})
+    return Program(graphs, Plan((Phase("main", (tuple(calls),)),)), signature, tuple(inputs.values()))
 
 
 class Block(nn.Module):
@@ -68,11 +76,9 @@ def block() -> Program:
     return capture_module(Block(), (torch.randn(2, 4, 6, 5),))
 
 
-def test_a_block_equals_the_reference(block: Program) -> None:
-    with tvm.target.Target("llvm"):
-        lowered = lower(block)
+def test_a_block_equals_the_reference(block: Program, tmp_path: Path) -> None:
     expected = reference.run(block, block.examples)
-    for wanted, found in zip(expected, run(block, lowered, "main", *block.examples), strict=True):
+    for wanted, found in zip(expected, run(block, tmp_path, *block.examples), strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
 
 
@@ -106,7 +112,7 @@ def test_constants_are_numbers_only() -> None:
     assert not any(ranks)
 
 
-def test_graphs_share_weights_by_name() -> None:
+def test_graphs_share_weights_by_name(tmp_path: Path) -> None:
     weight = torch.randn(3, 4)
 
     def graph_of(activation: Any) -> torch.fx.GraphModule:
@@ -122,17 +128,18 @@ def test_graphs_share_weights_by_name() -> None:
         graph.output((z,))
         return make_module({"layer.weight": weight}, graph)
 
-    program = program_of({}).with_graphs(full=graph_of(aten.relu.default), reuse=graph_of(aten.neg.default))
+    x = torch.randn(2, 4)
+    program = program_on({"x": x}, full=graph_of(aten.relu.default), reuse=graph_of(aten.neg.default))
     lowered = lower(program)
     assert lowered.weights == {"full": ("layer.weight",), "reuse": ("layer.weight",)}
-    x = torch.randn(2, 4)
-    assert torch.allclose(run(program, lowered, "full", x)[0], F.linear(x, weight).relu(), atol=1e-6)
-    assert torch.allclose(run(program, lowered, "reuse", x)[0], -F.linear(x, weight), atol=1e-6)
+    full, reuse = run(program, tmp_path, x)
+    assert torch.allclose(full, F.linear(x, weight).relu(), atol=1e-6)
+    assert torch.allclose(reuse, -F.linear(x, weight), atol=1e-6)
     kernels = [name.name_hint for name in lowered.module.functions if name.name_hint.startswith("linear")]
     assert kernels == ["linear"], "equal kernels of two graphs are one"
 
 
-def test_a_graph_may_return_its_input_a_number_and_a_value_twice() -> None:
+def test_a_graph_may_return_its_input_a_number_and_a_value_twice(tmp_path: Path) -> None:
     graph = Graph()
     x = graph.placeholder("x")
     x.meta["val"] = fake_like(torch.randn(3))
@@ -141,9 +148,9 @@ def test_a_graph_may_return_its_input_a_number_and_a_value_twice() -> None:
     n = graph.call_function(aten.scalar_tensor.default, (2.0,))
     n.meta["val"] = infer(aten.scalar_tensor.default, (2.0,), {})
     graph.output((x, y, y, n))
-    program = program_of({}).with_graphs(main=make_module({}, graph))
     value = torch.randn(3)
-    first, second, third, number = run(program, lower(program), "main", value)
+    program = program_on({"x": value}, main=make_module({}, graph))
+    first, second, third, number = run(program, tmp_path, value)
     assert torch.equal(first, value)
     assert torch.equal(second, -value)
     assert torch.equal(third, -value)
@@ -244,7 +251,7 @@ def _(x: torch.Tensor, shift: float = 1.0) -> torch.Tensor:
     return torch.empty_like(x)
 
 
-def test_a_user_adds_a_lowering_for_an_own_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_adds_a_lowering_for_an_own_operator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(registry, "_TABLE", dict(registry._TABLE))
     target = torch.ops.penstock_test.triple.default
 
@@ -254,7 +261,7 @@ def test_a_user_adds_a_lowering_for_an_own_operator(monkeypatch: pytest.MonkeyPa
 
     x = torch.randn(4)
     program = program_of({"main": case(target, x)})
-    assert torch.allclose(run(program, lower(program), "main", x)[0], x * 3 + 1)
+    assert torch.allclose(run(program, tmp_path, x)[0], x * 3 + 1)
     with pytest.raises(InvalidProgramError, match=r"two lowerings for penstock_test\.triple\.default"):
         lowers(target)(lambda emit, x, shift: x)
 
