@@ -48,7 +48,7 @@ architecture: setup
 
 # One thread per worker: the workers share the cores.
 unit models: export OMP_NUM_THREADS = 1
-unit models: export TVM_NUM_THREADS = 1
+unit models: export PENSTOCK_THREADS = 1
 
 unit: setup
 	@echo "== tests"

@@ -1,11 +1,9 @@
-"""Running a compiled library on the CPU of this machine, through TVM's virtual machine.
-
-This is the only place that knows the VM: a native runner can take its place behind `Executable`.
-"""
+"""TVM's own virtual machine, fed with the same kernels: what the native runner and its planner are measured against."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,54 +11,73 @@ import torch
 import tvm
 from tvm import relax
 
-from penstock.passes.core.errors import UsageError
+from penstock.backends.targets import find_target
+from penstock.backends.tvm.lower import lower
+from penstock.backends.tvm.pipeline import schedule
+from penstock.backends.tvm.target import tvm_target
+from penstock.passes.core.program import Program
 
 _ALIGNMENT = 64
 
 
-class Executable:
-    """A loaded library.
+def planned(program: Program, target: str) -> tuple[tvm.IRModule, tvm.target.Target, dict[str, tuple[str, ...]]]:
+    """The scheduled module after TVM's memory planner, the target, and each graph's weights."""
+    built_for = tvm_target(find_target(target))
+    with built_for:
+        lowered = lower(program)
+        passes = tvm.transform.Sequential([relax.transform.CallTIRRewrite(), relax.transform.StaticPlanBlockMemory()])
+        return passes(schedule(lowered.module, built_for)), built_for, lowered.weights
+
+
+def planned_bytes(program: Program, target: str = "llvm") -> int:
+    """What StaticPlanBlockMemory allocates for activations, plus inputs and outputs, which it leaves to the caller.
+
+    Temporaries inside of a fused function are not in its plan; they come on top at run time.
+    """
+    module, _, _ = planned(program, target)
+    text = "".join(str(module[graph]) for graph in program.graphs)
+    storages = re.findall(r"alloc_storage\(R\.shape\(\[(\d+)\]\)", text)
+    signature = program.signature
+    return sum(map(int, storages)) + sum(spec.nbytes for spec in (*signature.inputs, *signature.outputs))
+
+
+def export(program: Program, path: Path) -> dict[str, tuple[str, ...]]:
+    """Write the library that the virtual machine loads; returns each graph's weights."""
+    module, built_for, weights = planned(program, "llvm")
+    rest = [
+        relax.transform.LowerAllocTensor(),
+        relax.transform.KillAfterLastUse(),
+        relax.transform.LowerRuntimeBuiltin(),
+        relax.transform.ComputePrimValue(),
+        relax.transform.VMShapeLower(),
+        relax.transform.AttachGlobalSymbol(),
+    ]
+    with built_for:
+        executable = relax.build(module, built_for, relax_pipeline=tvm.transform.Sequential(rest))
+    executable.export_library(str(path))
+    return weights
+
+
+class VirtualMachine:
+    """A loaded library of one graph, ``main``.
 
     Args:
-        path: the shared library of an artifact.
-        functions: for each graph, the names of the weights that its function takes after the graph's arguments.
-        weights: all weights by name. Each is handed to TVM once, and copied only if it is not aligned as TVM asks.
-
-    Raises:
-        UsageError: the library does not load on this machine.
+        path: what `export` wrote.
+        weights: in the order in which the graph takes them.
     """
 
-    def __init__(self, path: Path, functions: Mapping[str, Sequence[str]], weights: Mapping[str, torch.Tensor]) -> None:
-        try:
-            self._machine = relax.VirtualMachine(tvm.runtime.load_module(str(path)), tvm.cpu())
-        except Exception as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise UsageError(f"{path} does not load on this machine: {lines[-1]}") from error
-        held = {id(tensor): _to_tvm(tensor) for tensor in weights.values()}
-        self._weights = {graph: [held[id(weights[name])] for name in names] for graph, names in functions.items()}
+    def __init__(self, path: Path, weights: Sequence[torch.Tensor]) -> None:
+        self._machine = relax.VirtualMachine(tvm.runtime.load_module(str(path)), tvm.cpu())
+        self._weights = [to_tvm(weight) for weight in weights]
 
-    def call(self, graph: str, args: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        """Run one graph.
-
-        Args:
-            graph: its name.
-            args: its arguments, of the shapes and dtypes it was compiled for.
-        """
-        results = self._machine[graph](*map(_to_tvm, args), *self._weights[graph])
-        return tuple(_to_torch(result) for result in results)
+    def run(self, inputs: Sequence[Any]) -> Any:
+        """Run the graph on tensors of TVM; what it returns is TVM's too."""
+        return self._machine["main"](*inputs, *self._weights)
 
 
-def _to_tvm(tensor: torch.Tensor) -> Any:
+def to_tvm(tensor: torch.Tensor) -> Any:
+    """A tensor as TVM takes it; copied only if it is not aligned as TVM asks."""
     tensor = tensor.detach().contiguous()
     if tensor.dtype == torch.bool:
         return tvm.runtime.tensor(tensor.numpy())
-    if tensor.data_ptr() % _ALIGNMENT:
-        tensor = tensor.clone()  # a slice, or mapped from a file; what torch allocates is aligned
-    return tvm.runtime.from_dlpack(tensor)
-
-
-def _to_torch(result: Any) -> torch.Tensor:
-    # A copy: the VM may hand its storage out again at the next call.
-    if str(result.dtype) == "bool":
-        return torch.from_numpy(result.numpy().astype(bool))
-    return torch.utils.dlpack.from_dlpack(result).clone()
+    return tvm.runtime.from_dlpack(tensor.clone() if tensor.data_ptr() % _ALIGNMENT else tensor)

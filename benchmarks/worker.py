@@ -30,7 +30,7 @@ class Worker:
 
     def __init__(self, name: str, function: str, folder: Path, threads: int) -> None:
         self.name = name
-        limits = dict.fromkeys(("OMP_NUM_THREADS", "TVM_NUM_THREADS"), str(threads))
+        limits = dict.fromkeys(("OMP_NUM_THREADS", "PENSTOCK_THREADS"), str(threads))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", function, str(folder)],
             stdin=subprocess.PIPE,

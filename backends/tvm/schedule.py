@@ -91,6 +91,8 @@ class _Parallel(dlight.base.ScheduleRule):  # type: ignore[misc]
         if not readers or not _is_elementwise(schedule, block):
             return False
         made = _iterations(schedule, block)
+        if _moves_only(schedule, block):
+            return True
         return all(_is_elementwise(schedule, reader) or _iterations(schedule, reader) <= made for reader in readers)
 
     def _block(self, schedule: Any, block: Any) -> None:
@@ -117,6 +119,14 @@ def _is_elementwise(schedule: Any, block: Any) -> bool:
         return False
     axes = {axis.var for axis in held.iter_vars}
     return all(index in axes or isinstance(index, tvm.tirx.IntImm) for index in held.body.indices)
+
+
+def _moves_only(schedule: Any, block: Any) -> bool:
+    """Whether a block only moves elements, or pads: no more than a load, and a number where there is none."""
+    value = schedule.get(block).body.value
+    if isinstance(value, tvm.ir.Call) and str(value.op.name).endswith("if_then_else") and len(value.args) == 3:
+        value = value.args[1]
+    return isinstance(value, tvm.ir.TensorLoad)
 
 
 def _iterations(schedule: Any, block: Any) -> int:

@@ -34,7 +34,7 @@ def hungry(folder: Path) -> Run:
 
 
 def threads(folder: Path) -> Run:
-    return lambda: np.array([int(os.environ[name]) for name in ("OMP_NUM_THREADS", "TVM_NUM_THREADS")])
+    return lambda: np.array([int(os.environ[name]) for name in ("OMP_NUM_THREADS", "PENSTOCK_THREADS")])
 
 
 def broken(folder: Path) -> Run:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,20 @@ def test_refusals(arguments: list[str], message: str, invoke) -> None:
     result = invoke("inspect", *arguments)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_profile_times_every_launch(net: str, artifact: Path, invoke) -> None:
+    result = invoke("inspect", artifact, "--profile", "3", "--format", "json")
+    assert result.exit_code == 0, result.output
+    launches = json.loads(result.stdout)["launches"]
+    assert launches
+    assert all(launch["runs"] == 3 and launch["seconds"] > 0 for launch in launches)
+    shown = invoke("inspect", artifact, "--profile", "1")
+    assert "ms per run" in shown.stdout
+    assert launches[0]["kernel"] in shown.stdout
+
+
+def test_profile_is_for_artifacts(net: str, invoke) -> None:
+    result = invoke("inspect", net, "--profile", "1")
+    assert result.exit_code == 2
+    assert "--profile runs a compiled artifact" in result.stderr

@@ -8,7 +8,10 @@ import pytest
 import torch
 
 import penstock
+from benchmarks.tvm_vm import planned_bytes
 from examples.zoo import ZOO
+from penstock.passes.core.pipeline import Pipeline
+from penstock.passes.presets import LEGALIZE
 
 pytestmark = pytest.mark.models
 
@@ -21,6 +24,10 @@ def test_compiled_model_equals_eager(name: str, tmp_path: Path) -> None:
     program = penstock.capture(module, args)
     assert torch.equal(penstock.reference(program, *args), expected), "capture is not bit-exact"
     program = penstock.optimize(program, target="llvm", pipeline="mobile")
-    penstock.compile(program, target="llvm", output=tmp_path / "net.penstock", cache=False)
-    actual = penstock.load(tmp_path / "net.penstock")(*args)
-    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+    artifact = penstock.compile(program, target="llvm", output=tmp_path / "net.penstock", cache=False)
+    loaded = penstock.load(tmp_path / "net.penstock")
+    torch.testing.assert_close(loaded(*args), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(loaded(*args), expected, rtol=1e-4, atol=1e-4, msg="a second run differs")
+    memory = artifact.manifest.memory
+    assert memory.arena_bytes <= 1.05 * memory.lower_bound_bytes
+    assert memory.arena_bytes < planned_bytes(Pipeline(LEGALIZE).run(program)), "TVM's planner needs less"

@@ -37,10 +37,10 @@ bool is_utf8(std::string_view text) {
 
 class Parser {
  public:
-  Parser(std::string_view text, const std::string& where) : text_(text), where_(where) {}
+  Parser(std::string_view text, const char* where) : text_(text), where_(where) {}
 
   Json whole() {
-    Json value = this->value(where_ + ": ", 0);
+    Json value = this->value(0);
     space();
     if (at_ != text_.size()) error("more after the end");
     return value;
@@ -65,12 +65,12 @@ class Parser {
     at_ += wanted.size();
   }
 
-  Json value(const std::string& path, int depth) {
+  Json value(int depth) {
     if (depth > kDeepest) error("nested too deep");
     space();
     if (at_ >= text_.size()) error("it ends too early");
     Json json;
-    json.path_ = path;
+    json.where_ = where_, json.text_ = text_.data(), json.at_ = at_;
     switch (text_[at_]) {
       case '{': object(&json, depth); break;
       case '[': array(&json, depth); break;
@@ -100,7 +100,7 @@ class Parser {
     ++at_;
     if (take(']')) return;
     do {
-      json->array_.push_back(value(text(json->path_, "[", json->array_.size(), "]"), depth + 1));
+      json->array_.push_back(value(depth + 1));
     } while (take(','));
     if (!take(']')) error("a list without ']'");
   }
@@ -110,14 +110,13 @@ class Parser {
     ++at_;
     if (take('}')) return;
     std::set<std::string> keys;
-    const bool top = !json->path_.empty() && json->path_.back() == ' ';
     do {
       space();
       if (at_ >= text_.size() || text_[at_] != '"') error("a key is no string");
       std::string key = string();
       if (!keys.insert(key).second) error("a key stands twice");
       if (!take(':')) error("a key without ':'");
-      json->object_.emplace_back(key, value(json->path_ + (top ? "" : ".") + key, depth + 1));
+      json->object_.emplace_back(std::move(key), value(depth + 1));
     } while (take(','));
     if (!take('}')) error("an object without '}'");
   }
@@ -201,11 +200,15 @@ class Parser {
   }
 
   std::string_view text_;
-  const std::string& where_;
+  const char* where_;
   size_t at_ = 0;
 };
 
-Json Json::parse(std::string_view text, const std::string& where) { return Parser(text, where).whole(); }
+Json Json::parse(std::string_view text, const char* where) { return Parser(text, where).whole(); }
+
+std::string Json::path() const {
+  return text(where_, ", line ", 1 + std::count(text_, text_ + at_, '\n'));
+}
 
 int64_t Json::integer() const {
   if (kind_ != Kind::integer) expected(*this, "an integer");
@@ -214,7 +217,7 @@ int64_t Json::integer() const {
 
 int64_t Json::integer(int64_t low, int64_t high) const {
   const int64_t value = integer();
-  if (value < low || value > high) damaged(path_, ": ", value, " is not between ", low, " and ", high);
+  if (value < low || value > high) damaged(path(), ": ", value, " is not between ", low, " and ", high);
   return value;
 }
 
@@ -241,14 +244,14 @@ const Json* Json::find(const char* key) const {
 
 const Json& Json::at(const char* key) const {
   const Json* value = find(key);
-  if (value == nullptr) damaged(path_, ": the key '", key, "' is missing");
+  if (value == nullptr) damaged(path(), ": the key '", key, "' is missing");
   return *value;
 }
 
 void Json::only(std::initializer_list<const char*> keys) const {
   for (const auto& member : object())
     if (std::none_of(keys.begin(), keys.end(), [&](const char* key) { return member.first == key; }))
-      damaged(path_, ": unknown key '", member.first, "'");
+      damaged(path(), ": unknown key '", member.first, "'");
 }
 
 }  // namespace penstock

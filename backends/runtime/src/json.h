@@ -14,8 +14,8 @@ class Json {
  public:
   enum class Kind { null, boolean, integer, string, array, object };
 
-  // Parses a whole text. `where` names the file in errors.
-  static Json parse(std::string_view text, const std::string& where);
+  // Parses a whole text. `where` names the file in errors. Both must outlive the result, which errors point into.
+  static Json parse(std::string_view text, const char* where);
 
   Kind kind() const { return kind_; }
   bool is_null() const { return kind_ == Kind::null; }
@@ -33,8 +33,8 @@ class Json {
   // Fails on members that are not among `keys`.
   void only(std::initializer_list<const char*> keys) const;
 
-  // Where in the file this value stands, e.g. "plan.json: graphs.main.ops[3]".
-  const std::string& path() const { return path_; }
+  // Where this value stands, e.g. "plan.json, line 12".
+  std::string path() const;
 
  private:
   friend class Parser;
@@ -43,7 +43,9 @@ class Json {
   std::string string_;
   std::vector<Json> array_;
   std::vector<std::pair<std::string, Json>> object_;
-  std::string path_;
+  const char* where_ = "";  // the file,
+  const char* text_ = nullptr;  // its content,
+  size_t at_ = 0;  // and the place in it
 };
 
 }  // namespace penstock

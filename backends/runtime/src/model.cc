@@ -15,7 +15,7 @@ std::unique_ptr<Device> make_device(const Plan& plan, const std::string& folder,
   fail(PENSTOCK_NO_DEVICE, folder, " holds ", plan.kind, " kernels, which this runner cannot launch; compile the model for llvm or opencl to run it here");
 }
 
-Plan plan_of(const std::string& folder) { return read_plan(MappedFile(folder, "plan.json").text()); }
+Plan plan_of(const std::string& folder, bool check_hashes) { return read_plan(MappedFile(folder, "plan.json").text(), check_hashes); }
 
 int64_t offset(const std::vector<int64_t>& strides, const std::vector<int64_t>& counters) {
   int64_t total = 0;
@@ -37,7 +37,7 @@ class Running {
 
 }  // namespace
 
-Model::Model(const std::string& folder, const penstock_options& options) : plan_(plan_of(folder)), device_(make_device(plan_, folder, options)) {
+Model::Model(const std::string& folder, const penstock_options& options) : plan_(plan_of(folder, options.skip_hashes == 0)), device_(make_device(plan_, folder, options)) {
   device_name_ = device_->name();
   load_weights(folder, options.skip_hashes == 0);
   // Steps that call a graph with the same memory share a body.

@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <limits>
+#include <stdexcept>
 
 #include "error.h"
 #include "json.h"
@@ -35,7 +36,13 @@ std::string digest(const Json& json) {
   return hex;
 }
 
-Type type_of(const Json& json) { return parse_type(json.string(), json.path()); }
+Type type_of(const Json& json) {
+  try {
+    return parse_type(json.string());
+  } catch (const std::invalid_argument& error) {
+    damaged(json.path(), ": ", error.what());
+  }
+}
 
 size_t index_of(const Json& json, size_t count, const char* what) {
   const int64_t index = json.integer();
@@ -176,8 +183,8 @@ int64_t item_bytes(const std::string& dtype) {
   return 0;
 }
 
-Type parse_type(const std::string& text, const std::string& where) {
-  const auto bad = [&](const char* why) { damaged(where, ": '", text, "' is no type: ", why); };
+Type parse_type(const std::string& text) {
+  const auto bad = [&](const char* why) { throw std::invalid_argument("'" + text + "' is no type: " + why); };
   const size_t open = text.find('[');
   if (open == std::string::npos || text.back() != ']') bad("expected dtype[extents]");
   Type type;
@@ -199,14 +206,14 @@ Type parse_type(const std::string& text, const std::string& where) {
   return type;
 }
 
-Plan read_plan(std::string_view text) {
+Plan read_plan(std::string_view text, bool check_hashes) {
   const Json json = Json::parse(text, "plan.json");
   const Json* format = json.find("format");
   if (format == nullptr || format->string() != "penstock-plan") damaged("plan.json: not a launch plan");
   const int64_t version = json.at("version").integer();
   if (version != 1)
     fail(PENSTOCK_BAD_ARTIFACT, "plan.json: format version ", version, ", this runner reads version 1; use the runner of the penstock that wrote it");
-  check_digest(text, json);
+  if (check_hashes) check_digest(text, json);
   json.only({"format", "version", "kind", "alignment", "lower_bound", "arenas", "weights", "library", "kernels", "graphs", "values",
              "inputs", "outputs", "phases", "digest"});
 
@@ -241,7 +248,7 @@ Plan read_plan(std::string_view text) {
   for (const Json& kernel : json.at("kernels").array()) {
     plan.kernels.push_back(read_kernel(kernel, in_library));
     const std::string& code = in_library ? plan.library_sha256 : plan.kernels.back().sha256;
-    if (seal_of(plan.kernels.back(), kernel, code) != kernel.at("seal").string())
+    if (check_hashes && seal_of(plan.kernels.back(), kernel, code) != kernel.at("seal").string())
       damaged(kernel.path(), ": its seal does not match what is said of it");
   }
   for (const auto& [name, graph] : json.at("graphs").object()) plan.graphs.push_back(read_graph(name, graph, plan));

@@ -20,7 +20,8 @@ struct Type {
 
 // Bytes of one element; 0 for a dtype that no plan has.
 int64_t item_bytes(const std::string& dtype);
-Type parse_type(const std::string& text, const std::string& where);
+// Throws std::invalid_argument for what is no type.
+Type parse_type(const std::string& text);
 
 enum class Space { arena, parameter, weight };
 
@@ -85,7 +86,8 @@ struct Plan {
 };
 
 // Parse and check the text of plan.json. Everything that it says about itself holds afterwards.
-Plan read_plan(std::string_view text);
+// `check_hashes`: compare the digest of the text and the seals of the kernels too.
+Plan read_plan(std::string_view text, bool check_hashes);
 
 // Part of read_plan: bounds, alignment, overlap, seals.
 void validate(const Plan& plan);

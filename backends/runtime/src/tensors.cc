@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <stdexcept>
 #include <vector>
 
 #include "error.h"
@@ -50,6 +51,14 @@ std::string dtype_of(const Json& json) {
   damaged(json.path(), ": unknown dtype '", json.string(), "'");
 }
 
+Type type_of(const std::string& text, const Json& entry) {
+  try {
+    return parse_type(text);
+  } catch (const std::invalid_argument& error) {
+    damaged(entry.path(), ": ", error.what());
+  }
+}
+
 }  // namespace
 
 MappedFile::MappedFile(const std::string& folder, const std::string& name) : name_(name), descriptor_(open_below(folder, name)) {
@@ -88,7 +97,7 @@ std::map<std::string, StoredTensor> read_tensors(const MappedFile& file) {
   if (file.size() < sizeof length) damaged(file.name(), ": too short for a safetensors file");
   for (int i = 7; i >= 0; --i) length = length << 8 | static_cast<unsigned char>(file.data()[i]);
   if (length > kLongestHeader || length > file.size() - sizeof length) damaged(file.name(), ": its header would reach beyond its end");
-  const Json header = Json::parse({file.data() + sizeof length, static_cast<size_t>(length)}, file.name());
+  const Json header = Json::parse({file.data() + sizeof length, static_cast<size_t>(length)}, file.name().c_str());
   const char* data = file.data() + sizeof length + length;
   const int64_t room = static_cast<int64_t>(file.size() - sizeof length - length);
 
@@ -99,7 +108,7 @@ std::map<std::string, StoredTensor> read_tensors(const MappedFile& file) {
     entry.only({"dtype", "shape", "data_offsets"});
     std::string type = dtype_of(entry.at("dtype")) + "[";
     for (const Json& extent : entry.at("shape").array()) type += (type.back() == '[' ? "" : ",") + std::to_string(extent.integer(0, INT64_MAX));
-    StoredTensor tensor{parse_type(type + "]", entry.path()), nullptr};
+    StoredTensor tensor{type_of(type + "]", entry), nullptr};
     const std::vector<Json>& offsets = entry.at("data_offsets").array();
     if (offsets.size() != 2) damaged(entry.path(), ": expected two offsets");
     const int64_t begin = offsets[0].integer(0, room), end = offsets[1].integer(begin, room);

@@ -47,8 +47,7 @@ def bench(
     if against and model is None:
         raise UsageError(f"--against {against[0]} needs --model MODEL, the model that {artifact} was compiled from")
     count = threads or _cores()
-    # TVM reads this once, when its library is loaded.
-    os.environ["TVM_NUM_THREADS"] = str(count)
+    os.environ["PENSTOCK_THREADS"] = str(count)
 
     import torch
 

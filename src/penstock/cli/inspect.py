@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from penstock.backends.artifact import Artifact
+    from penstock.backends.runner import LaunchTime
     from penstock.passes.analysis.memory import Attention
     from penstock.passes.core.program import Program
     from penstock.report import Report
@@ -41,6 +42,7 @@ _log = logging.getLogger(__name__)
     "--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write a page to explore."
 )
 @click.option("--diff", nargs=2, metavar="A B", help="Compare two models or artifacts instead.")
+@click.option("--profile", type=click.IntRange(min=1), metavar="RUNS", help="Run an artifact and time every launch.")
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Rows of each table.")
 @global_options
 @click.pass_obj
@@ -51,6 +53,7 @@ def inspect_model(
     attention: Attention,
     html: Path | None,
     diff: tuple[str, str] | None,
+    profile: int | None,
     top: int,
     **chosen: Any,
 ) -> None:
@@ -72,15 +75,35 @@ def inspect_model(
         _write(html, report.to_html())
         output.note(f"wrote {html}")
 
+    if profile is not None and artifact is None:
+        raise UsageError(
+            f"--profile runs a compiled artifact, which {model} is not; compile it for llvm or opencl first"
+        )
+    times = None if profile is None or artifact is None else _profile(artifact, profile)
+
     def draw(console: Console) -> None:
-        from penstock.cli.report_tables import draw_report
+        from penstock.cli.report_tables import draw_launches, draw_report
 
         if artifact is not None:
             _draw_artifact(console, artifact)
+        if times is not None:
+            draw_launches(console, times, top)
         draw_report(console, report, top)
 
     manifest = None if artifact is None else artifact.manifest.model_dump(mode="json")
-    output.result({"report": json.loads(report.to_json()), "manifest": manifest}, draw)
+    launches = None if times is None else [asdict(launch) for launch in times]
+    output.result({"report": json.loads(report.to_json()), "manifest": manifest, "launches": launches}, draw)
+
+
+def _profile(artifact: Artifact, repeat: int) -> tuple[LaunchTime, ...]:
+    """The time of every launch on the example inputs, after one run to warm up."""
+    from penstock.backends.loaded import LoadedModel
+
+    loaded = LoadedModel(artifact)
+    examples = loaded.examples()
+    inputs = [examples[spec.name] for spec in loaded.signature.inputs]
+    loaded.run(inputs)
+    return loaded.runner.profile(inputs, repeat)
 
 
 def _look(spec: str, choice: Choice, output: Output, attention: Attention) -> tuple[Report, Artifact | None]:
@@ -132,6 +155,13 @@ def _draw_artifact(console: Console, artifact: Artifact) -> None:
     size = format_size(sum(file.size for file in manifest.files.values()))
     console.print(f"{artifact.path}: {size} in {len(manifest.files)} files, for {manifest.target.name}", markup=False)
     console.print(f"  {manifest.target.description}", markup=False, soft_wrap=True)
+    memory = manifest.memory
+    console.print(
+        f"  launch plan: {format_size(memory.arena_bytes)} of arena, of which {format_size(memory.lower_bound_bytes)} "
+        f"are alive at once; {format_size(memory.weight_bytes)} of weights",
+        markup=False,
+        soft_wrap=True,
+    )
     made_with = ", ".join(f"{name} {version}" for name, version in sorted(manifest.tools.items()))
     console.print(f"  made with {made_with}", markup=False, soft_wrap=True)
     for name, losses in manifest.losses.items():

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from penstock.backends.runner import LaunchTime
 from penstock.cli.tables import table
 from penstock.passes.core.sizes import format_size
 from penstock.report.compare import Comparison
@@ -174,3 +175,20 @@ def _place(module: str, source: str) -> str:
 
 def _extent(extent: Sequence[int]) -> str:
     return " × ".join(map(str, extent))
+
+
+def draw_launches(console: Console, times: Sequence[LaunchTime], top: int) -> None:
+    """Where the time of a run goes: kernels by the sum of their launches, then the slowest launches."""
+    runs = max((launch.runs for launch in times), default=1) or 1
+    whole = sum(launch.seconds for launch in times) or 1.0
+    kernels: dict[str, tuple[int, float]] = {}
+    for launch in times:
+        count, seconds = kernels.get(launch.kernel, (0, 0.0))
+        kernels[launch.kernel] = (count + launch.runs, seconds + launch.seconds)
+    slowest = sorted(kernels.items(), key=lambda item: -item[1][1])[:top]
+    rows = [
+        (name, f"{count / runs:g}", f"{1e3 * seconds / runs:.3f}", f"{seconds / whole:.1%}")
+        for name, (count, seconds) in slowest
+    ]
+    console.print(f"{1e3 * whole / runs:.3f} ms per run, launch by launch, over {runs} run(s)", markup=False)
+    console.print(table(["kernel", ">launches", ">ms per run", ">share"], rows))

@@ -46,7 +46,7 @@ typedef struct {
   int32_t threads;         /* CPU threads; default: all cores that the process may use */
   int32_t device_index;    /* which of the OpenCL devices, GPUs first */
   const char* cache;       /* an existing folder for compiled OpenCL programs; default: none are kept */
-  int32_t skip_hashes;     /* 1: do not compare file hashes, because the caller has just done so */
+  int32_t skip_hashes;     /* 1: do not compare hashes, because the caller has just done so */
 } penstock_options;
 
 typedef struct {

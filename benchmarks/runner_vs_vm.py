@@ -1,0 +1,140 @@
+"""The native runner and its memory planner against TVM's virtual machine, with the same kernels.
+
+::
+
+    python -m benchmarks.runner_vs_vm                       # every model of the zoo, one thread
+    python -m benchmarks.runner_vs_vm --model vit --threads 2
+
+Both run in this process and take turns. What differs is who places the memory, who launches, and whose threads work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks.harness import alternate, table, write_results
+from examples.zoo import ZOO
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model.
+
+    Attributes:
+        ratio: the runner's time against the virtual machine's, the median over rounds.
+        load_ratio: likewise for loading.
+        arena_bytes: what the launch plan allocates.
+        lower_bound_bytes: the largest set of values alive together.
+        vm_bytes: what TVM's StaticPlanBlockMemory allocates, with inputs and outputs.
+    """
+
+    model: str
+    runner_ms: float
+    vm_ms: float
+    ratio: float
+    load_ratio: float
+    arena_bytes: int
+    lower_bound_bytes: int
+    vm_bytes: int
+
+
+@dataclass
+class Timed:
+    """A contender that is a function."""
+
+    name: str
+    function: Callable[[], object]
+
+    def run(self) -> float:
+        """Call it; the seconds it took."""
+        began = time.perf_counter()
+        self.function()
+        return time.perf_counter() - began
+
+
+def measure(name: str, rounds: int) -> Row:
+    """Compile a model for both, and let them take turns."""
+    import penstock
+    from benchmarks.tvm_vm import VirtualMachine, export, planned_bytes, to_tvm
+    from penstock.backends.runner import Runner
+    from penstock.passes.core.pipeline import Pipeline
+    from penstock.passes.presets import LEGALIZE
+
+    program = penstock.optimize(penstock.capture(*ZOO[name]()), target="llvm")
+    legal = Pipeline(LEGALIZE).run(program)
+    with tempfile.TemporaryDirectory(prefix="penstock-") as folder:
+        artifact = penstock.compile(program, "llvm", Path(folder) / "net.penstock", cache=False)
+        names = export(legal, Path(folder) / "vm.so")
+        weights = [legal.weights[weight] for weight in names["main"]]
+
+        def load_runner() -> Runner:
+            return Runner(artifact.path, legal.signature.inputs, legal.signature.outputs)
+
+        def load_vm() -> VirtualMachine:
+            return VirtualMachine(Path(folder) / "vm.so", weights)
+
+        loads = alternate([Timed("runner", load_runner), Timed("vm", load_vm)], 5)
+        runner, machine = load_runner(), load_vm()
+        inputs = [to_tvm(example) for example in legal.examples]
+        contenders = [
+            Timed("runner", lambda: runner.run(legal.examples)),
+            Timed("vm", lambda: machine.run(inputs)),
+        ]
+        ours, theirs = alternate(contenders, rounds)
+    memory = artifact.manifest.memory
+    return Row(
+        model=name,
+        runner_ms=1e3 * ours.median,
+        vm_ms=1e3 * theirs.median,
+        ratio=ours.ratio_to(theirs),
+        load_ratio=loads[0].ratio_to(loads[1]),
+        arena_bytes=memory.arena_bytes,
+        lower_bound_bytes=memory.lower_bound_bytes,
+        vm_bytes=planned_bytes(legal),
+    )
+
+
+def main() -> None:
+    """Measure, print and keep."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", action="append", choices=list(ZOO))
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--keep", action="store_true", help="write benchmarks/results/runner_vs_vm")
+    options = parser.parse_args()
+    # Both read these once.
+    os.environ["TVM_NUM_THREADS"] = os.environ["PENSTOCK_THREADS"] = str(options.threads)
+    rows = []
+    for name in options.model or ZOO:
+        rows.append(measure(name, options.rounds))
+        row = rows[-1]
+        print(f"{name}: {row.ratio:.3f} × the time, {row.load_ratio:.2f} × to load", flush=True)
+    head = ["model", "runner ms", "VM ms", "time", "load", "arena KiB", "lower bound KiB", "TVM's plan KiB", "arena"]
+    body = [
+        [
+            row.model,
+            f"{row.runner_ms:.3f}",
+            f"{row.vm_ms:.3f}",
+            f"{row.ratio:.3f} ×",
+            f"{row.load_ratio:.2f} ×",
+            f"{row.arena_bytes / 1024:.1f}",
+            f"{row.lower_bound_bytes / 1024:.1f}",
+            f"{row.vm_bytes / 1024:.1f}",
+            f"{row.arena_bytes / row.lower_bound_bytes:.3f} ×",
+        ]
+        for row in rows
+    ]
+    text = table(head, body)
+    print(text)
+    if options.keep:
+        write_results("runner_vs_vm", {"threads": options.threads, "rows": [*map(asdict, rows)]}, text)
+
+
+if __name__ == "__main__":
+    main()
