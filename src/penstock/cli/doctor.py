@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes.util
 import importlib.metadata
 import os
 import platform
@@ -84,6 +83,9 @@ def run_checks() -> Iterator[Check]:
     yield _compiler()
     yield _native_library()
     yield _opencl()
+    yield _cmake()
+    yield _arm64()
+    yield _clang()
     yield _ndk()
     yield _xcode()
     yield _memory()
@@ -125,17 +127,39 @@ def _native_library() -> Check:
     version = native_version()
     found = version or "not built, or does not load"
     mend = f"{sys.executable} -m pip install -e . --no-deps"
-    return Check("native library", version is not None, found, "replacing artifacts in one step", mend=mend)
+    return Check("native library", version is not None, found, "run artifacts here", mend=mend)
 
 
 def _opencl() -> Check:
-    library = ctypes.util.find_library("OpenCL")
-    drivers = sorted(path.stem for path in Path("/etc/OpenCL/vendors").glob("*.icd"))
-    found = f"{library or 'no loader'}, {', '.join(drivers) or 'no driver'}"
-    ok = library is not None and bool(drivers or sys.platform == "darwin")
+    from penstock.backends.native import native_library
+    from penstock.backends.runner import opencl_devices
+
+    devices = opencl_devices() if native_library() is not None else []
+    found = ", ".join(devices) or "no device"
+    mend = "install the GPU's driver, or apt-get install pocl-opencl-icd, or pip install pocl-binary-distribution"
+    return Check("OpenCL", bool(devices), found, "run OpenCL artifacts here", mend=mend)
+
+
+def _cmake() -> Check:
+    found = shutil.which("cmake")
     return Check(
-        "OpenCL", ok, found, "run OpenCL artifacts here", mend="apt-get install ocl-icd-libopencl1 pocl-opencl-icd"
+        "cmake", found is not None, found or "not there", "build the runner for a device", mend="pip install cmake"
     )
+
+
+def _arm64() -> Check:
+    tools = ("aarch64-linux-gnu-g++", "qemu-aarch64")
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    found = f"no {', no '.join(missing)}" if missing else ", ".join(tools)
+    mend = "apt-get install g++-aarch64-linux-gnu qemu-user"
+    return Check("arm64 tools", not missing, found, "build for arm64 Linux, and try it here", mend=mend)
+
+
+def _clang() -> Check:
+    missing = [tool for tool in ("clang", "ld.lld") if shutil.which(tool) is None]
+    found = f"no {', no '.join(missing)}" if missing else str(shutil.which("clang"))
+    mend = "apt-get install clang lld"
+    return Check("clang and lld", not missing, found, "CPU kernels for Android and iOS, without their kits", mend=mend)
 
 
 def _ndk() -> Check:
@@ -144,7 +168,7 @@ def _ndk() -> Check:
     path = Path(os.environ[name]) if name else None
     ok = path is not None and path.exists()
     found = f"{name}={path}" + ("" if ok else ", which does not exist") if name else "no variable set"
-    return Check("Android NDK", ok, found, "link libraries for Android", mend=f"unpack an NDK and set {names[1]}")
+    return Check("Android NDK", ok, found, "build the runner for Android", mend=f"unpack an NDK and set {names[1]}")
 
 
 def _xcode() -> Check:
