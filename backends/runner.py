@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from penstock.backends.native import native_library
 from penstock.passes.core.errors import MissingToolError, UsageError
-from penstock.passes.core.program import TensorSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from penstock.passes.core.program import TensorSpec
 
 
 class _Options(ctypes.Structure):
@@ -125,6 +127,8 @@ class Runner:
 
     def run(self, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """The outputs for inputs of the right shapes and dtypes, both in order."""
+        import torch  # here, so that `penstock doctor` can ask for devices without waiting for it
+
         held = [tensor.detach().cpu().contiguous() for tensor in inputs]
         results = [torch.empty(spec.shape, dtype=spec.dtype) for spec in self._outputs]
         pointers = _pointers(held), _pointers(results)

@@ -1,9 +1,7 @@
 #include "json.h"
 
 #include <algorithm>
-#include <initializer_list>
 #include <limits>
-#include <set>
 
 #include "error.h"
 
@@ -37,20 +35,21 @@ bool is_utf8(std::string_view text) {
 
 class Parser {
  public:
-  Parser(std::string_view text, const char* where) : text_(text), where_(where) {}
+  Parser(std::string_view text, Document* document) : text_(text), document_(document) {}
 
-  Json whole() {
-    Json value = this->value(0);
+  void whole() {
+    value(0);
     space();
     if (at_ != text_.size()) error("more after the end");
-    return value;
   }
 
  private:
-  [[noreturn]] void error(const char* what) const { damaged(where_, ": not JSON at byte ", at_, ": ", what); }
+  using Kind = Json::Kind;
+
+  [[noreturn]] void error(const char* what) const { damaged(document_->where_, ": not JSON at byte ", at_, ": ", what); }
 
   void space() {
-    while (at_ < text_.size() && std::string_view(" \t\r\n").find(text_[at_]) != std::string_view::npos) ++at_;
+    while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\t' || text_[at_] == '\r')) ++at_;
   }
 
   bool take(char wanted) {
@@ -65,63 +64,92 @@ class Parser {
     at_ += wanted.size();
   }
 
-  Json value(int depth) {
+  void value(int depth) {
     if (depth > kDeepest) error("nested too deep");
     space();
     if (at_ >= text_.size()) error("it ends too early");
-    Json json;
-    json.where_ = where_, json.text_ = text_.data(), json.at_ = at_;
+    const size_t index = document_->nodes_.size();
+    document_->nodes_.emplace_back();
     switch (text_[at_]) {
-      case '{': object(&json, depth); break;
-      case '[': array(&json, depth); break;
+      case '{': finish(index, Kind::object, object(depth)); break;
+      case '[': finish(index, Kind::array, array(depth)); break;
       case '"':
-        json.kind_ = Json::Kind::string;
-        json.string_ = string();
+        document_->nodes_[index].string = string();
+        finish(index, Kind::string, 0);
         break;
-      case 'n': word("null"); break;
+      case 'n':
+        word("null");
+        finish(index, Kind::null, 0);
+        break;
       case 't':
         word("true");
-        json.kind_ = Json::Kind::boolean;
-        json.integer_ = 1;
+        finish(index, Kind::boolean, 1);
         break;
       case 'f':
         word("false");
-        json.kind_ = Json::Kind::boolean;
+        finish(index, Kind::boolean, 0);
         break;
-      default:
-        json.kind_ = Json::Kind::integer;
-        json.integer_ = integer();
+      default: finish(index, Kind::integer, integer());
     }
-    return json;
   }
 
-  void array(Json* json, int depth) {
-    json->kind_ = Json::Kind::array;
+  void finish(size_t index, Kind kind, int64_t integer) {
+    Document::Node& node = document_->nodes_[index];
+    node.kind = kind;
+    node.integer = integer;
+    node.end = document_->nodes_.size();
+  }
+
+  int64_t array(int depth) {
     ++at_;
-    if (take(']')) return;
+    int64_t items = 0;
+    if (take(']')) return items;
     do {
-      json->array_.push_back(value(depth + 1));
+      value(depth + 1);
+      ++items;
     } while (take(','));
     if (!take(']')) error("a list without ']'");
+    return items;
   }
 
-  void object(Json* json, int depth) {
-    json->kind_ = Json::Kind::object;
+  int64_t object(int depth) {
     ++at_;
-    if (take('}')) return;
-    std::set<std::string> keys;
+    std::vector<std::string_view> keys;
+    if (take('}')) return 0;
     do {
       space();
       if (at_ >= text_.size() || text_[at_] != '"') error("a key is no string");
-      std::string key = string();
-      if (!keys.insert(key).second) error("a key stands twice");
+      const size_t index = document_->nodes_.size();
+      document_->nodes_.emplace_back();
+      keys.push_back(document_->nodes_[index].string = string());
+      finish(index, Kind::string, 0);
       if (!take(':')) error("a key without ':'");
-      json->object_.emplace_back(std::move(key), value(depth + 1));
+      value(depth + 1);
     } while (take(','));
     if (!take('}')) error("an object without '}'");
+    std::sort(keys.begin(), keys.end());
+    if (std::adjacent_find(keys.begin(), keys.end()) != keys.end()) error("a key stands twice in the object before");
+    return static_cast<int64_t>(keys.size());
   }
 
-  std::string string() {
+  // Most strings stand in the text as they are.
+  std::string_view string() {
+    const size_t start = ++at_;
+    bool ascii = true;
+    for (; at_ < text_.size() && text_[at_] != '\\'; ++at_) {
+      const unsigned char c = static_cast<unsigned char>(text_[at_]);
+      if (c < 0x20) error("a control character in a string");
+      ascii = ascii && c < 0x80;
+      if (c != '"') continue;
+      const std::string_view result = text_.substr(start, at_++ - start);
+      if (!ascii && !is_utf8(result)) error("the string before is not UTF-8");
+      return result;
+    }
+    at_ = start - 1;
+    return document_->unescaped_.emplace_back(unescaped());
+  }
+
+  std::string unescaped() {
     std::string result;
     for (++at_; at_ < text_.size(); ++at_) {
       const unsigned char c = static_cast<unsigned char>(text_[at_]);
@@ -200,19 +228,35 @@ class Parser {
   }
 
   std::string_view text_;
-  const char* where_;
+  Document* document_;
   size_t at_ = 0;
 };
 
-Json Json::parse(std::string_view text, const char* where) { return Parser(text, where).whole(); }
+Document::Document(std::string_view text, const char* where) : where_(where) { Parser(text, this).whole(); }
 
 std::string Json::path() const {
-  return text(where_, ", line ", 1 + std::count(text_, text_ + at_, '\n'));
+  std::string path;
+  const std::vector<Document::Node>& nodes = document_->nodes_;
+  for (size_t at = 0; at != index_;) {  // step into the item or member that holds this value
+    const bool object = nodes[at].kind == Kind::object;
+    size_t number = 0, inner = at + 1 + object;
+    for (; nodes[inner].end <= index_; ++number) inner = nodes[inner].end + object;
+    if (object) {
+      path += path.empty() ? "" : ".";
+      path += nodes[inner - 1].string;
+    } else {
+      path += text('[', number, ']');
+    }
+    at = inner;
+  }
+  return path.empty() ? document_->where_ : text(document_->where_, ": ", path);
 }
 
+Json::Kind Json::kind() const { return document_->nodes_[index_].kind; }
+
 int64_t Json::integer() const {
-  if (kind_ != Kind::integer) expected(*this, "an integer");
-  return integer_;
+  if (kind() != Kind::integer) expected(*this, "an integer");
+  return document_->nodes_[index_].integer;
 }
 
 int64_t Json::integer(int64_t low, int64_t high) const {
@@ -221,37 +265,36 @@ int64_t Json::integer(int64_t low, int64_t high) const {
   return value;
 }
 
-const std::string& Json::string() const {
-  if (kind_ != Kind::string) expected(*this, "a string");
-  return string_;
+std::string_view Json::string() const {
+  if (kind() != Kind::string) expected(*this, "a string");
+  return document_->nodes_[index_].string;
 }
 
-const std::vector<Json>& Json::array() const {
-  if (kind_ != Kind::array) expected(*this, "a list");
-  return array_;
+Json::Items Json::array() const {
+  if (kind() != Kind::array) expected(*this, "a list");
+  return Items(document_, index_);
 }
 
-const std::vector<std::pair<std::string, Json>>& Json::object() const {
-  if (kind_ != Kind::object) expected(*this, "an object");
-  return object_;
+Json::Members Json::object() const {
+  if (kind() != Kind::object) expected(*this, "an object");
+  return Members(document_, index_);
 }
 
-const Json* Json::find(const char* key) const {
-  for (const auto& [name, value] : object())
-    if (name == key) return &value;
-  return nullptr;
+bool Json::has(std::string_view key) const {
+  for (const auto [name, value] : object())
+    if (name == key) return true;
+  return false;
 }
 
-const Json& Json::at(const char* key) const {
-  const Json* value = find(key);
-  if (value == nullptr) damaged(path(), ": the key '", key, "' is missing");
-  return *value;
+Json Json::at(std::string_view key) const {
+  for (const auto [name, value] : object())
+    if (name == key) return value;
+  damaged(path(), ": the key '", key, "' is missing");
 }
 
-void Json::only(std::initializer_list<const char*> keys) const {
-  for (const auto& member : object())
-    if (std::none_of(keys.begin(), keys.end(), [&](const char* key) { return member.first == key; }))
-      damaged(path(), ": unknown key '", member.first, "'");
+void Json::only(std::initializer_list<std::string_view> keys) const {
+  for (const auto [name, value] : object())
+    if (std::find(keys.begin(), keys.end(), name) == keys.end()) damaged(path(), ": unknown key '", name, "'");
 }
 
 }  // namespace penstock

@@ -17,7 +17,7 @@ constexpr int64_t kMostThreads = int64_t{1} << 31;
 constexpr int64_t kMostIterations = int64_t{1} << 24;
 
 std::string file_name(const Json& json) {
-  const std::string& name = json.string();
+  const std::string name(json.string());
   bool plain = !name.empty() && name.front() != '/' && name.find('\\') == std::string::npos && name.find('\0') == std::string::npos;
   for (size_t start = 0; plain && start <= name.size();) {
     const size_t end = std::min(name.find('/', start), name.size());
@@ -30,7 +30,7 @@ std::string file_name(const Json& json) {
 }
 
 std::string digest(const Json& json) {
-  const std::string& hex = json.string();
+  const std::string hex(json.string());
   if (hex.size() != 64 || hex.find_first_not_of("0123456789abcdef") != std::string::npos)
     damaged(json.path(), ": not a SHA-256 in lower-case hexadecimal");
   return hex;
@@ -38,7 +38,7 @@ std::string digest(const Json& json) {
 
 Type type_of(const Json& json) {
   try {
-    return parse_type(json.string());
+    return parse_type(std::string(json.string()));
   } catch (const std::invalid_argument& error) {
     damaged(json.path(), ": ", error.what());
   }
@@ -50,9 +50,9 @@ size_t index_of(const Json& json, size_t count, const char* what) {
   return static_cast<size_t>(index);
 }
 
-void read_extent(const Json& json, int64_t extent[3]) {
+void read_extent(const Json& json, int64_t* extent) {
   if (json.array().size() != 3) damaged(json.path(), ": expected three numbers");
-  for (size_t axis = 0; axis < 3; ++axis) extent[axis] = json.array()[axis].integer(1, kMostThreads);
+  for (const Json number : json.array()) *extent++ = number.integer(1, kMostThreads);
 }
 
 Kernel read_kernel(const Json& json, bool in_library) {
@@ -68,9 +68,9 @@ Kernel read_kernel(const Json& json, bool in_library) {
   read_extent(json.at("grid"), kernel.grid);
   read_extent(json.at("block"), kernel.block);
   kernel.local_bytes = json.at("local_bytes").integer(0, kMostThreads);
-  for (const Json& argument : json.at("arguments").array()) kernel.arguments.push_back(type_of(argument));
+  for (const Json argument : json.at("arguments").array()) kernel.arguments.push_back(type_of(argument));
   kernel.writes.assign(kernel.arguments.size(), false);
-  for (const Json& argument : json.at("writes").array())
+  for (const Json argument : json.at("writes").array())
     kernel.writes[index_of(argument, kernel.arguments.size(), "argument")] = true;
   digest(json.at("seal"));
   return kernel;
@@ -82,10 +82,10 @@ std::string seal_of(const Kernel& kernel, const Json& json, const std::string& c
   for (const int64_t* extent : {kernel.grid, kernel.block}) out << '|' << extent[0] << ',' << extent[1] << ',' << extent[2];
   out << '|' << kernel.local_bytes << '|';
   const char* between = "";
-  for (const Json& argument : json.at("arguments").array()) out << between << argument.string(), between = ";";
+  for (const Json argument : json.at("arguments").array()) out << between << argument.string(), between = ";";
   out << '|';
   between = "";
-  for (const Json& argument : json.at("writes").array()) out << between << argument.integer(), between = ",";
+  for (const Json argument : json.at("writes").array()) out << between << argument.integer(), between = ",";
   return sha256(out.str());
 }
 
@@ -94,9 +94,10 @@ Value read_value(const Json& json, const Plan& plan, const Graph* graph) {
   Value value;
   value.name = json.at("name").string();
   value.type = type_of(json.at("type"));
-  const Json& at = json.at("at");
+  const Json at = json.at("at");
   if (at.array().size() != 3) damaged(at.path(), ": expected a space, an index and an offset");
-  const std::string& space = at.array()[0].string();
+  auto item = at.array().begin();
+  const std::string space((*item).string());
   size_t count = 0;
   if (space == "arena") {
     value.space = Space::arena, count = plan.arenas.size();
@@ -107,8 +108,8 @@ Value read_value(const Json& json, const Plan& plan, const Graph* graph) {
   } else {
     damaged(at.path(), ": there is no space '", space, "' here");
   }
-  value.index = index_of(at.array()[1], count, space.c_str());
-  value.offset = at.array()[2].integer(0, kLargest);
+  value.index = index_of(*++item, count, space.c_str());
+  value.offset = (*++item).integer(0, kLargest);
   return value;
 }
 
@@ -118,57 +119,58 @@ Argument read_argument(const Json& json, size_t values, size_t loops) {
     argument.value = index_of(json, values, "value");
     return argument;
   }
-  if (json.array().empty()) damaged(json.path(), ": expected a value and strides");
-  argument.value = index_of(json.array()[0], values, "value");
-  for (size_t i = 1; i < json.array().size(); ++i) argument.strides.push_back(json.array()[i].integer(0, kLargest));
+  if (json.array().size() == 0) damaged(json.path(), ": expected a value and strides");
+  auto item = json.array().begin();
+  argument.value = index_of(*item, values, "value");
+  while (++item != json.array().end()) argument.strides.push_back((*item).integer(0, kLargest));
   if (argument.strides.size() > loops) damaged(json.path(), ": more strides than loops around it");
   return argument;
 }
 
 Op read_op(const Json& json, const Plan& plan, const Graph& graph, size_t loops) {
   Op op;
-  if (const Json* kernel = json.find("launch")) {
+  if (json.has("launch")) {
     json.only({"launch", "args"});
-    op.kernel = index_of(*kernel, plan.kernels.size(), "kernel");
-    for (const Json& arg : json.at("args").array()) op.args.push_back(read_argument(arg, graph.values.size(), loops));
-  } else if (const Json* ends = json.find("copy")) {
+    op.kernel = index_of(json.at("launch"), plan.kernels.size(), "kernel");
+    for (const Json arg : json.at("args").array()) op.args.push_back(read_argument(arg, graph.values.size(), loops));
+  } else if (json.has("copy")) {
     json.only({"copy"});
     op.kind = Op::Kind::copy;
-    for (const Json& end : ends->array()) op.args.push_back(read_argument(end, graph.values.size(), loops));
+    for (const Json end : json.at("copy").array()) op.args.push_back(read_argument(end, graph.values.size(), loops));
     if (op.args.size() != 2) damaged(json.path(), ": a copy has two ends");
   } else {
     json.only({"loop", "ops"});
     op.kind = Op::Kind::loop;
     op.count = json.at("loop").integer(1, kMostIterations);
-    for (const Json& inner : json.at("ops").array()) op.ops.push_back(read_op(inner, plan, graph, loops + 1));
+    for (const Json inner : json.at("ops").array()) op.ops.push_back(read_op(inner, plan, graph, loops + 1));
   }
   return op;
 }
 
-Graph read_graph(const std::string& name, const Json& json, const Plan& plan) {
+Graph read_graph(std::string_view name, const Json& json, const Plan& plan) {
   json.only({"parameters", "values", "ops"});
   Graph graph;
   graph.name = name;
-  for (const Json& type : json.at("parameters").array()) graph.parameters.push_back(type_of(type));
-  for (const Json& value : json.at("values").array()) graph.values.push_back(read_value(value, plan, &graph));
-  for (const Json& op : json.at("ops").array()) graph.ops.push_back(read_op(op, plan, graph, 0));
+  for (const Json type : json.at("parameters").array()) graph.parameters.push_back(type_of(type));
+  for (const Json value : json.at("values").array()) graph.values.push_back(read_value(value, plan, &graph));
+  for (const Json op : json.at("ops").array()) graph.ops.push_back(read_op(op, plan, graph, 0));
   return graph;
 }
 
 Call read_call(const Json& json, const Plan& plan) {
   json.only({"call", "args"});
   Call call;
-  const std::string& name = json.at("call").string();
+  const std::string_view name = json.at("call").string();
   while (call.graph < plan.graphs.size() && plan.graphs[call.graph].name != name) ++call.graph;
   if (call.graph == plan.graphs.size()) damaged(json.path(), ": there is no graph '", name, "'");
-  for (const Json& arg : json.at("args").array()) call.args.push_back(index_of(arg, plan.values.size(), "value"));
+  for (const Json arg : json.at("args").array()) call.args.push_back(index_of(arg, plan.values.size(), "value"));
   return call;
 }
 
 // The last member is the digest of the text before its comma, and nothing stands behind it.
 void check_digest(std::string_view text, const Json& json) {
   const size_t comma = text.rfind(",\n \"digest\"");
-  const std::string& hex = digest(json.at("digest"));
+  const std::string hex = digest(json.at("digest"));
   if (comma == std::string_view::npos || text.substr(comma) != ",\n \"digest\": \"" + hex + "\"\n}\n" || sha256(text.data(), comma) != hex)
     damaged("plan.json: its content has changed since it was written");
 }
@@ -207,9 +209,9 @@ Type parse_type(const std::string& text) {
 }
 
 Plan read_plan(std::string_view text, bool check_hashes) {
-  const Json json = Json::parse(text, "plan.json");
-  const Json* format = json.find("format");
-  if (format == nullptr || format->string() != "penstock-plan") damaged("plan.json: not a launch plan");
+  const Document document(text, "plan.json");
+  const Json json = document.root();
+  if (!json.has("format") || json.at("format").string() != "penstock-plan") damaged("plan.json: not a launch plan");
   const int64_t version = json.at("version").integer();
   if (version != 1)
     fail(PENSTOCK_BAD_ARTIFACT, "plan.json: format version ", version, ", this runner reads version 1; use the runner of the penstock that wrote it");
@@ -225,19 +227,19 @@ Plan read_plan(std::string_view text, bool check_hashes) {
   if ((plan.alignment & (plan.alignment - 1)) != 0) damaged("plan.json: alignment: ", plan.alignment, " is no power of two");
   plan.lower_bound = json.at("lower_bound").integer(0, kLargest);
   int64_t total = 0;
-  for (const Json& bytes : json.at("arenas").array()) {
+  for (const Json bytes : json.at("arenas").array()) {
     plan.arenas.push_back(bytes.integer(0, kLargest / 2 - total));
     total += plan.arenas.back();
   }
-  const Json& weights = json.at("weights");
+  const Json weights = json.at("weights");
   weights.only({"file", "sha256", "tensors"});
   plan.weights_file = file_name(weights.at("file"));
   plan.weights_sha256 = digest(weights.at("sha256"));
-  for (const Json& tensor : weights.at("tensors").array()) {
+  for (const Json tensor : weights.at("tensors").array()) {
     tensor.only({"name", "type", "stored"});
-    plan.weights.push_back({tensor.at("name").string(), tensor.at("stored").string(), type_of(tensor.at("type"))});
+    plan.weights.push_back({std::string(tensor.at("name").string()), std::string(tensor.at("stored").string()), type_of(tensor.at("type"))});
   }
-  const Json& library = json.at("library");
+  const Json library = json.at("library");
   const bool in_library = plan.kind == "llvm";
   if (in_library == library.is_null()) damaged("plan.json: a library is for kind llvm, and only for it");
   if (in_library) {
@@ -245,21 +247,21 @@ Plan read_plan(std::string_view text, bool check_hashes) {
     plan.library = file_name(library.at("file"));
     plan.library_sha256 = digest(library.at("sha256"));
   }
-  for (const Json& kernel : json.at("kernels").array()) {
+  for (const Json kernel : json.at("kernels").array()) {
     plan.kernels.push_back(read_kernel(kernel, in_library));
     const std::string& code = in_library ? plan.library_sha256 : plan.kernels.back().sha256;
     if (check_hashes && seal_of(plan.kernels.back(), kernel, code) != kernel.at("seal").string())
       damaged(kernel.path(), ": its seal does not match what is said of it");
   }
-  for (const auto& [name, graph] : json.at("graphs").object()) plan.graphs.push_back(read_graph(name, graph, plan));
-  for (const Json& value : json.at("values").array()) plan.values.push_back(read_value(value, plan, nullptr));
-  for (const Json& input : json.at("inputs").array()) plan.inputs.push_back(index_of(input, plan.values.size(), "value"));
-  for (const Json& output : json.at("outputs").array()) plan.outputs.push_back(index_of(output, plan.values.size(), "value"));
-  for (const Json& phase : json.at("phases").array()) {
+  for (const auto [name, graph] : json.at("graphs").object()) plan.graphs.push_back(read_graph(name, graph, plan));
+  for (const Json value : json.at("values").array()) plan.values.push_back(read_value(value, plan, nullptr));
+  for (const Json input : json.at("inputs").array()) plan.inputs.push_back(index_of(input, plan.values.size(), "value"));
+  for (const Json output : json.at("outputs").array()) plan.outputs.push_back(index_of(output, plan.values.size(), "value"));
+  for (const Json phase : json.at("phases").array()) {
     phase.only({"name", "steps"});
     phase.at("name").string();
-    for (const Json& step : phase.at("steps").array())
-      for (const Json& call : step.array()) plan.calls.push_back(read_call(call, plan));
+    for (const Json step : phase.at("steps").array())
+      for (const Json call : step.array()) plan.calls.push_back(read_call(call, plan));
   }
   validate(plan);
   return plan;

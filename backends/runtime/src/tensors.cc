@@ -97,21 +97,21 @@ std::map<std::string, StoredTensor> read_tensors(const MappedFile& file) {
   if (file.size() < sizeof length) damaged(file.name(), ": too short for a safetensors file");
   for (int i = 7; i >= 0; --i) length = length << 8 | static_cast<unsigned char>(file.data()[i]);
   if (length > kLongestHeader || length > file.size() - sizeof length) damaged(file.name(), ": its header would reach beyond its end");
-  const Json header = Json::parse({file.data() + sizeof length, static_cast<size_t>(length)}, file.name().c_str());
+  const Document header({file.data() + sizeof length, static_cast<size_t>(length)}, file.name().c_str());
   const char* data = file.data() + sizeof length + length;
   const int64_t room = static_cast<int64_t>(file.size() - sizeof length - length);
 
   std::map<std::string, StoredTensor> tensors;
   std::vector<std::pair<int64_t, int64_t>> ranges;
-  for (const auto& [name, entry] : header.object()) {
+  for (const auto [name, entry] : header.root().object()) {
     if (name == "__metadata__") continue;
     entry.only({"dtype", "shape", "data_offsets"});
     std::string type = dtype_of(entry.at("dtype")) + "[";
-    for (const Json& extent : entry.at("shape").array()) type += (type.back() == '[' ? "" : ",") + std::to_string(extent.integer(0, INT64_MAX));
+    for (const Json extent : entry.at("shape").array()) type += (type.back() == '[' ? "" : ",") + std::to_string(extent.integer(0, INT64_MAX));
     StoredTensor tensor{type_of(type + "]", entry), nullptr};
-    const std::vector<Json>& offsets = entry.at("data_offsets").array();
+    const Json::Items offsets = entry.at("data_offsets").array();
     if (offsets.size() != 2) damaged(entry.path(), ": expected two offsets");
-    const int64_t begin = offsets[0].integer(0, room), end = offsets[1].integer(begin, room);
+    const int64_t begin = (*offsets.begin()).integer(0, room), end = (*++offsets.begin()).integer(begin, room);
     if (end - begin != tensor.type.bytes) damaged(entry.path(), ": ", end - begin, " bytes stored, expected ", tensor.type.bytes);
     tensor.data = data + begin;
     ranges.emplace_back(begin, end);

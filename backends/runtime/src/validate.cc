@@ -57,7 +57,7 @@ int64_t container_bytes(const Plan& plan, const Graph* graph, const Value& value
 void check_range(const Plan& plan, const Graph* graph, const Value& value, int64_t moved, int64_t bytes) {
   const int64_t room = container_bytes(plan, graph, value);
   if (value.offset > room || moved > room - value.offset || bytes > room - value.offset - moved)
-    bad("'", value.name, "' reaches from byte ", value.offset, " over ", moved, " + ", bytes, " bytes, but there are ", room);
+    bad("'", value.name, "' reaches byte ", value.offset, " + ", moved, " + ", bytes, " of ", room);
 }
 
 bool same_strides(const std::vector<int64_t>& a, const std::vector<int64_t>& b) {
@@ -66,9 +66,10 @@ bool same_strides(const std::vector<int64_t>& a, const std::vector<int64_t>& b) 
   return true;
 }
 
+// Checks a graph as one call runs it: with what the call hands over in the place of its parameters.
 class GraphCheck {
  public:
-  GraphCheck(const Plan& plan, const Graph& graph) : plan_(plan), graph_(graph) {}
+  GraphCheck(const Plan& plan, const Graph& graph, const Call* call) : plan_(plan), graph_(graph), call_(call) {}
 
   // Returns how many launches and copies one run of the graph makes.
   int64_t run() {
@@ -131,7 +132,7 @@ class GraphCheck {
 
   // Two ranges of one container are equal, or apart in every iteration.
   void no_partial_overlap(const Argument& a, int64_t a_bytes, const Argument& b, int64_t b_bytes, const Loops& loops) {
-    const Value &x = graph_.values[a.value], &y = graph_.values[b.value];
+    const Value x = resolved(graph_.values[a.value]), y = resolved(graph_.values[b.value]);
     if (x.space != y.space || x.index != y.index || a_bytes == 0 || b_bytes == 0) return;
     const bool together = same_strides(a.strides, b.strides);
     if (together && x.offset == y.offset && a_bytes == b_bytes) return;
@@ -141,8 +142,18 @@ class GraphCheck {
       bad("'", x.name, "' and '", y.name, "' overlap in part, and one of them is written");
   }
 
+  // A value with the memory that it lies in, as far as the call tells.
+  Value resolved(const Value& value) const {
+    if (value.space != Space::parameter || call_ == nullptr) return value;
+    Value held = plan_.values[call_->args[value.index]];
+    held.name = value.name;
+    held.offset += value.offset;
+    return held;
+  }
+
   const Plan& plan_;
   const Graph& graph_;
+  const Call* call_;
 };
 
 // What a call hands over has the types that the graph asks for, and no weight is written.
@@ -174,12 +185,12 @@ void mark_written(const Plan& plan, const Graph& graph, const std::vector<Op>& o
 void check(const Plan& plan) {
   std::vector<int64_t> launches;
   std::vector<std::vector<bool>> written;
-  std::set<std::string> names;
+  std::set<std::pair<size_t, std::vector<size_t>>> known;
   for (const Graph& graph : plan.graphs) {
-    launches.push_back(at([&] { return text("graph '", graph.name, "'"); }, [&] { return GraphCheck(plan, graph).run(); }));
+    const auto run = [&] { return GraphCheck(plan, graph, nullptr).run(); };
+    launches.push_back(at([&] { return text("graph '", graph.name, "'"); }, run));
     written.emplace_back(graph.parameters.size(), false);
     mark_written(plan, graph, graph.ops, &written.back());
-    if (!names.insert(graph.name).second) bad("two graphs are called '", graph.name, "'");
   }
   for (const Value& value : plan.values) {
     check_range(plan, nullptr, value, 0, value.type.bytes);
@@ -190,8 +201,13 @@ void check(const Plan& plan) {
     if (plan.values[input].space == Space::weight) bad("the weight '", plan.values[input].name, "' would be written as an input");
   int64_t total = 0;
   for (size_t i = 0; i < plan.calls.size(); ++i) {
-    at([&] { return text("call ", i); }, [&] { check_call(plan, plan.calls[i], written[plan.calls[i].graph]); });
-    total += launches[plan.calls[i].graph];
+    const Call& call = plan.calls[i];
+    at([&] { return text("call ", i); }, [&] {
+      if (!known.insert({call.graph, call.args}).second) return;
+      check_call(plan, call, written[call.graph]);
+      GraphCheck(plan, plan.graphs[call.graph], &call).run();
+    });
+    total += launches[call.graph];
     if (total > kMostLaunches) bad("a run would make more than ", kMostLaunches, " launches");
   }
 }
