@@ -8,7 +8,7 @@ from typing import Literal
 
 from penstock.backends.plan.launches import Body, Kernel, Type, lifetimes
 from penstock.backends.plan.placement import Block, Placement, place
-from penstock.backends.plan.reuse import coalesce, in_place
+from penstock.backends.plan.reuse import shared
 from penstock.passes.core.program import Call, Plan, Signature, TensorSpec
 from penstock.passes.core.shapes import dtype_name, dtype_named
 
@@ -89,7 +89,7 @@ def lay_out(
     Raises:
         TooLargeError: one tensor alone is larger than that.
     """
-    bodies = {name: in_place(coalesce(body), kernels) for name, body in bodies.items()}
+    bodies = {name: shared(body, kernels) for name, body in bodies.items()}
     carried = _Carried(bodies, plan, signature)
     blocks = list(carried.blocks())
     locals_of: dict[str, dict[int, int]] = {}

@@ -8,6 +8,12 @@ from dataclasses import replace
 from penstock.backends.plan.launches import Body, Copy, Kernel, Launch, Value, lifetimes
 
 
+def shared(body: Body, kernels: Sequence[Kernel]) -> Body:
+    """Let values share memory in both ways. Each can stand in the way of the other, so the better order is taken."""
+    orders = coalesce(in_place(body, kernels)), in_place(coalesce(body), kernels)
+    return min(orders, key=lambda found: (_peak(found), len(found.ops)))
+
+
 def in_place(body: Body, kernels: Sequence[Kernel]) -> Body:
     """Let a kernel write over an operand that nobody needs any more, where the kernel may.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import tvm
 from torch.fx import Node
 from tvm import relax, te, tirx
 
@@ -23,6 +24,9 @@ Var = Any
 Number = bool | int | float
 Value = Any
 """A Relax tensor expression or a Python number."""
+
+VIEW_ALIGNMENT = 128
+"""Bytes: the start of a tensor within another one is a multiple of this, as every device asks for at most."""
 
 
 class Emit:
@@ -112,6 +116,15 @@ class Emit:
     def reshape(self, expr: Expr, shape: Sequence[int]) -> Expr:
         """The tensor in another shape of as many elements; itself when it has that shape."""
         return expr if shape_of(expr) == tuple(shape) else self(relax.op.reshape(expr, tuple(shape)))
+
+    def view(self, expr: Expr, offset: int, shape: Sequence[int]) -> Expr:
+        """Some of a tensor's bytes as a tensor, where they are.
+
+        Args:
+            offset: of the first element, in bytes; a multiple of `VIEW_ALIGNMENT`.
+        """
+        position = relax.prim_value(tvm.tirx.IntImm("int64", offset))
+        return self(relax.op.memory.view(expr, tuple(shape), dtype_of(expr), position))
 
     def broadcast(self, expr: Expr, shape: Sequence[int]) -> Expr:
         """The tensor repeated along new and 1-sized leading dimensions; itself when it has that shape."""

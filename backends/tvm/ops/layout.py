@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from tvm import relax, te
+from tvm import relax, te, topi
 
-from penstock.backends.tvm.ops.emit import Emit, Expr, Var, axes, axis, shape_of
+from penstock.backends.tvm.launches import CONCATENATION
+from penstock.backends.tvm.ops.emit import VIEW_ALIGNMENT, Emit, Expr, Var, axes, axis, dtype_of, shape_of
 from penstock.backends.tvm.ops.registry import lowers
+from penstock.passes.core.shapes import dtype_named
 
 aten = torch.ops.aten
+_OPAQUE = 8  # of TVM's operator patterns: what fuses with nothing
 
 
 @lowers(
@@ -78,9 +81,13 @@ def slice_(emit: Emit, x: Expr, dim: int = 0, start: int | None = None, end: int
 
 
 def sliced(emit: Emit, x: Expr, dim: int, begin: int, end: int, step: int = 1) -> Expr:
-    """A range of one dimension, with bounds counted from the front and in range."""
-    if (begin, end, step) == (0, shape_of(x)[dim], 1):
+    """A range of one dimension, with bounds counted from the front and in range; a view where it lies in one piece."""
+    shape = shape_of(x)
+    if (begin, end, step) == (0, shape[dim], 1):
         return x
+    row = dtype_named(dtype_of(x)).itemsize * math.prod(shape[dim + 1 :])
+    if step == 1 and end > begin and math.prod(shape[:dim]) == 1 and begin * row % VIEW_ALIGNMENT == 0:
+        return emit.view(x, begin * row, (*shape[:dim], end - begin, *shape[dim + 1 :]))
     return emit(relax.op.strided_slice(x, [dim], [begin], [end], [step]))
 
 
@@ -123,11 +130,19 @@ def chunk(emit: Emit, x: Expr, chunks: int, dim: int = 0) -> list[Expr]:
 
 @lowers(aten.cat.default)
 def cat(emit: Emit, parts: Sequence[Expr], dim: int = 0) -> Expr:
-    """Tensors joined along a dimension; empty ones count for nothing, as in torch."""
+    """Tensors joined along a dimension; empty ones count for nothing, as in torch.
+
+    Where each part lies in one piece of the whole, it is written there at once, if memory allows, and else copied.
+    """
     parts = [emit.cast(part, emit.dtype) for part in parts if 0 not in shape_of(part)]
     if len(parts) == 1:
         return parts[0]
-    return emit(relax.op.concat(parts, axis(dim, len(emit.shape))))
+    dim = axis(dim, len(emit.shape))
+    sizes = [dtype_named(emit.dtype).itemsize * math.prod(shape_of(part)) for part in parts[:-1]]
+    if math.prod(emit.shape[:dim]) == 1 and all(size % VIEW_ALIGNMENT == 0 for size in sizes):
+        attributes = {CONCATENATION: True, "op_pattern": _OPAQUE}
+        return emit.te(lambda *held: topi.concatenate(held, dim), *parts, name="concatenate", **attributes)
+    return emit(relax.op.concat(parts, dim))
 
 
 @lowers(aten.stack.default)

@@ -52,6 +52,31 @@ def test_the_lower_bound_is_the_largest_live_sum(given_blocks: list[Block]) -> N
     assert max(sums, default=0) >= lower_bound(apart)
 
 
+@st.composite
+def cut_rectangles(draw: st.DrawFn) -> list[Block]:
+    """A rectangle of time and memory cut into blocks, so that a placement without a gap exists."""
+    pieces = [(0, draw(st.integers(20, 60)), draw(st.integers(20, 200)))]  # first moment, moments, size
+    for _ in range(draw(st.integers(5, 40))):
+        start, moments, size = pieces.pop(draw(st.integers(0, len(pieces) - 1)))
+        if draw(st.booleans()) and moments > 1:
+            cut = draw(st.integers(1, moments - 1))
+            pieces += [(start, cut, size), (start + cut, moments - cut, size)]
+        elif size > 1:
+            cut = draw(st.integers(1, size - 1))
+            pieces += [(start, moments, cut), (start, moments, size - cut)]
+        else:
+            pieces.append((start, moments, size))
+    order = draw(st.permutations(pieces))
+    return [Block(str(i), 64 * size, ((start, start + moments - 1),)) for i, (start, moments, size) in enumerate(order)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(cut_rectangles())
+def test_placements_without_a_gap_are_found(given_blocks: list[Block]) -> None:
+    placement = place(given_blocks, 64)
+    assert placement.bytes <= 1.05 * placement.lower_bound
+
+
 def test_a_dead_block_gives_its_place_away() -> None:
     chain = [Block(str(i), 1000, ((i, i + 1),)) for i in range(10)]
     placement = place(chain, 1)

@@ -63,7 +63,10 @@ INCONSISTENT: dict[str, tuple[Callable[[Json], None], str]] = {
     "offset overflows": (put(*VALUES, 3, "at", 2, to=LARGEST), f"'z' reaches byte {LARGEST} + 0 + 128 of 256"),
     "negative offset": (put("values", 0, "at", 2, to=-64), f"values[0].at[2]: -64 is not between 0 and {LARGEST}"),
     "misaligned value": (put(*VALUES, 3, "at", 2, to=126), "'z' is not aligned for int32"),
-    "misaligned top value": (put("values", 2, "at", 2, to=96), "plan.json: 'z' is at byte 96, which is not aligned to 64"),
+    "misaligned top value": (
+        put("values", 2, "at", 2, to=96),
+        "plan.json: 'z' is at byte 96, which is not aligned to 64",
+    ),
     "misaligned parameter": (put(*VALUES, 3, "at", to=["parameter", 1, 6]), "'z' is not aligned for int32"),
     "misaligned stride": (
         put(*OPS, 0, "ops", 0, "args", 0, to=[0, 126]),
