@@ -45,6 +45,7 @@ def export(program: Program, path: Path) -> dict[str, tuple[str, ...]]:
     """Write the library that the virtual machine loads; returns each graph's weights."""
     module, built_for, weights = planned(program, "llvm")
     rest = [
+        _with_views_from_zero,
         relax.transform.LowerAllocTensor(),
         relax.transform.KillAfterLastUse(),
         relax.transform.LowerRuntimeBuiltin(),
@@ -56,6 +57,25 @@ def export(program: Program, path: Path) -> dict[str, tuple[str, ...]]:
         executable = relax.build(module, built_for, relax_pipeline=tvm.transform.Sequential(rest))
     executable.export_library(str(path))
     return weights
+
+
+@relax.expr_functor.mutator
+class _ViewsFromZero(relax.PyExprMutator):
+    """Kernels of a CPU refuse a tensor with an offset, so the machine has to move its pointer instead."""
+
+    def visit_call_(self, call: Any) -> Any:
+        call = super().visit_call_(call)
+        if getattr(call.op, "name", "") != "relax.memory.view":
+            return call
+        return relax.op.memory.ensure_zero_offset(self.builder_.emit(call))
+
+
+@tvm.transform.module_pass(opt_level=0, name="ViewsFromZero")
+def _with_views_from_zero(module: tvm.IRModule, _: Any) -> tvm.IRModule:
+    for name, function in module.functions_items():
+        if isinstance(function, relax.Function):
+            module[name] = _ViewsFromZero(module).visit_expr(function)
+    return module
 
 
 class VirtualMachine:

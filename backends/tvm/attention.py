@@ -13,12 +13,11 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import tvm
 from tvm import relax
 from tvm.script import tirx as T
 
 from penstock.backends.tvm.ops.emit import Expr, dtype_of, shape_of
-from penstock.backends.tvm.ops.scan import one_thread_per_line
+from penstock.backends.tvm.ops.scan import on_gpu, one_thread_per_line, private_scope
 
 _KEYS = 16
 """Keys per block, at most: one rescaling serves them all."""
@@ -47,7 +46,7 @@ def emit_attention(
     """
     batch, heads, queries, width = shape_of(query)
     keys, value_width = shape_of(value)[2:]
-    lanes = 1 if _on_gpu() else _largest_divisor(width, _LANES)
+    lanes = 1 if on_gpu() else _largest_divisor(width, _LANES)
     dtype = dtype_of(query)
     mask_shape = None if mask is None else shape_of(mask)
     mask_dtype = None if mask is None else dtype_of(mask)
@@ -59,15 +58,11 @@ def emit_attention(
         lanes,
         float(scale),
         causal,
+        private_scope(),
     )
     callee = builder.add_func(one_thread_per_line(kernel), "attention")
     operands = [query, key, value] if mask is None else [query, key, value, mask]
     return relax.call_tir(callee, operands, relax.TensorType((batch, heads, queries, value_width), dtype))
-
-
-def _on_gpu() -> bool:
-    target = tvm.target.Target.current(allow_none=True)
-    return target is not None and "gpu" in target.keys
 
 
 def _largest_divisor(extent: int, limit: int) -> int:
@@ -83,6 +78,7 @@ def _kernel(
     lanes: int,
     scale: float,
     causal: bool,
+    private: str,
 ) -> Any:
     batch, heads, queries, width = query_shape
     keys, value_width = value_shape
@@ -100,14 +96,14 @@ def _kernel(
                 b, h, i = T.axis.remap("SSS", [i0, i1, i2])
                 T.reads(q[b, h, i, 0:width], k[b, h, 0:keys, 0:width], v[b, h, 0:keys, 0:value_width])
                 T.writes(o[b, h, i, 0:value_width])
-                row = T.alloc_buffer((width,), "float32", scope="local")
-                partial = T.alloc_buffer((lanes,), "float32", scope="local")
-                score = T.alloc_buffer((block,), "float32", scope="local")
-                weighted = T.alloc_buffer((value_width,), "float32", scope="local")
-                largest = T.alloc_buffer((1,), "float32", scope="local")
-                base = T.alloc_buffer((1,), "float32", scope="local")
-                rescale = T.alloc_buffer((1,), "float32", scope="local")
-                total = T.alloc_buffer((1,), "float32", scope="local")
+                row = T.alloc_buffer((width,), "float32", scope=private)
+                partial = T.alloc_buffer((lanes,), "float32", scope=private)
+                score = T.alloc_buffer((block,), "float32", scope=private)
+                weighted = T.alloc_buffer((value_width,), "float32", scope=private)
+                largest = T.alloc_buffer((1,), "float32", scope=private)
+                base = T.alloc_buffer((1,), "float32", scope=private)
+                rescale = T.alloc_buffer((1,), "float32", scope=private)
+                total = T.alloc_buffer((1,), "float32", scope=private)
                 for d in range(width):
                     row[d] = T.cast(q[b, h, i, d], "float32") * T.float32(scale)
                 for d in range(value_width):

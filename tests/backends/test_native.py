@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,12 @@ def test_exchanging_two_folders(tmp_path: Path) -> None:
     assert library.penstock_exchange_paths(os.fsencode(first), os.fsencode(second)) == 0
     assert (first / "second").exists()
     assert library.penstock_exchange_paths(os.fsencode(first), os.fsencode(tmp_path / "none")) != 0
+
+
+@pytest.mark.native
+@pytest.mark.skipif(shutil.which("strip") is None, reason="measures what `strip` leaves")
+def test_the_stripped_library_is_small(tmp_path: Path) -> None:
+    library = native_library()
+    assert library is not None
+    subprocess.run(["strip", "-o", tmp_path / "stripped.so", library._name], check=True)
+    assert (tmp_path / "stripped.so").stat().st_size < 1_000_000

@@ -4,8 +4,9 @@
     python -m tests.fuzz.fuzz_plan --minutes 10 --sanitize address,undefined --kind opencl
     python -m tests.fuzz.fuzz_plan --minutes 1 --library build/libpenstock_runtime.so
 
-A whole artifact must give what `valid_plans.compute` says. A damaged one must be refused with a reason, or, where it is
-signed again, may run; it must never crash, hang, leak or make a sanitizer report. What does otherwise is kept in a folder
+A whole artifact must give what `valid_plans.compute` says. A damaged one must be refused with a reason, or, where it
+is signed again, may run; it must never crash, hang, leak or make a sanitizer report. What does otherwise is kept in a
+folder
 with its seed and a note of what happened; the exit status is then 1.
 """
 

@@ -54,7 +54,7 @@ class Trial:
 
     def _start(self) -> None:
         self.cases = 0
-        self.errors = tempfile.TemporaryFile()  # a full pipe would stop it
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - until the process ends; a full pipe would stop it
         self.process = subprocess.Popen(
             self.command,
             stdin=subprocess.PIPE,

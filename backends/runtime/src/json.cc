@@ -9,6 +9,8 @@ namespace penstock {
 
 namespace {
 constexpr int kDeepest = 32;
+constexpr size_t kLongest = std::numeric_limits<uint32_t>::max();
+constexpr size_t kUsualBytesPerNode = 8;
 const char* const kKinds[] = {"null", "a boolean", "an integer", "a string", "a list", "an object"};
 
 [[noreturn]] void expected(const Json& value, const char* what) {
@@ -38,6 +40,8 @@ class Parser {
   Parser(std::string_view text, Document* document) : text_(text), document_(document) {}
 
   void whole() {
+    if (text_.size() > kLongest) error("it is too long");
+    document_->nodes_.reserve(text_.size() / kUsualBytesPerNode);
     value(0);
     space();
     if (at_ != text_.size()) error("more after the end");
@@ -74,8 +78,7 @@ class Parser {
       case '{': finish(index, Kind::object, object(depth)); break;
       case '[': finish(index, Kind::array, array(depth)); break;
       case '"':
-        document_->nodes_[index].string = string();
-        finish(index, Kind::string, 0);
+        string(index);
         break;
       case 'n':
         word("null");
@@ -97,7 +100,7 @@ class Parser {
     Document::Node& node = document_->nodes_[index];
     node.kind = kind;
     node.integer = integer;
-    node.end = document_->nodes_.size();
+    node.end = static_cast<uint32_t>(document_->nodes_.size());
   }
 
   int64_t array(int depth) {
@@ -114,22 +117,31 @@ class Parser {
 
   int64_t object(int depth) {
     ++at_;
-    std::vector<std::string_view> keys;
+    const size_t first = keys_.size();
     if (take('}')) return 0;
     do {
       space();
       if (at_ >= text_.size() || text_[at_] != '"') error("a key is no string");
       const size_t index = document_->nodes_.size();
       document_->nodes_.emplace_back();
-      keys.push_back(document_->nodes_[index].string = string());
-      finish(index, Kind::string, 0);
+      string(index);
+      keys_.push_back(document_->nodes_[index].string());
       if (!take(':')) error("a key without ':'");
       value(depth + 1);
     } while (take(','));
     if (!take('}')) error("an object without '}'");
-    std::sort(keys.begin(), keys.end());
-    if (std::adjacent_find(keys.begin(), keys.end()) != keys.end()) error("a key stands twice in the object before");
-    return static_cast<int64_t>(keys.size());
+    const auto keys = keys_.begin() + static_cast<std::ptrdiff_t>(first);
+    std::sort(keys, keys_.end());
+    if (std::adjacent_find(keys, keys_.end()) != keys_.end()) error("a key stands twice in the object before");
+    const int64_t members = keys_.end() - keys;
+    keys_.resize(first);
+    return members;
+  }
+
+  void string(size_t index) {
+    const std::string_view text = string();
+    finish(index, Kind::string, static_cast<int64_t>(text.size()));
+    document_->nodes_[index].start = text.data();
   }
 
   // Most strings stand in the text as they are.
@@ -230,6 +242,7 @@ class Parser {
   std::string_view text_;
   Document* document_;
   size_t at_ = 0;
+  std::vector<std::string_view> keys_;  // of the objects that are open
 };
 
 Document::Document(std::string_view text, const char* where) : where_(where) { Parser(text, this).whole(); }
@@ -243,7 +256,7 @@ std::string Json::path() const {
     for (; nodes[inner].end <= index_; ++number) inner = nodes[inner].end + object;
     if (object) {
       path += path.empty() ? "" : ".";
-      path += nodes[inner - 1].string;
+      path += nodes[inner - 1].string();
     } else {
       path += text('[', number, ']');
     }
@@ -267,7 +280,7 @@ int64_t Json::integer(int64_t low, int64_t high) const {
 
 std::string_view Json::string() const {
   if (kind() != Kind::string) expected(*this, "a string");
-  return document_->nodes_[index_].string;
+  return document_->nodes_[index_].string();
 }
 
 Json::Items Json::array() const {

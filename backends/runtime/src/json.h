@@ -61,9 +61,11 @@ class Document {
   friend class Parser;
   struct Node {
     Json::Kind kind = Json::Kind::null;
-    size_t end = 0;        // the node behind this one and its content
-    int64_t integer = 0;   // or the number of items; members are a key and a value
-    std::string_view string;
+    uint32_t end = 0;      // the node behind this one and its content
+    int64_t integer = 0;   // or the number of items, or the length of a string; members are a key and a value
+    const char* start = nullptr;
+
+    std::string_view string() const { return {start, static_cast<size_t>(integer)}; }
   };
 
   const char* where_;
@@ -111,7 +113,7 @@ class Json::Members {
   class Iterator {
    public:
     Iterator(const Document* document, size_t index) : document_(document), index_(index) {}
-    JsonMember operator*() const { return {document_->nodes_[index_].string, Json(document_, index_ + 1)}; }
+    JsonMember operator*() const { return {document_->nodes_[index_].string(), Json(document_, index_ + 1)}; }
     Iterator& operator++() {
       index_ = document_->nodes_[index_ + 1].end;
       return *this;

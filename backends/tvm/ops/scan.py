@@ -29,7 +29,7 @@ def cumsum(emit: Emit, x: Expr, dim: int) -> Expr:
     if not shape:
         return emit.cast(x, emit.dtype)
     lines = as_lines(shape, axis(dim, len(shape)))
-    function = one_thread_per_line(_running_sum(*lines, dtype_of(x), emit.wide, emit.dtype))
+    function = one_thread_per_line(_running_sum(*lines, dtype_of(x), emit.wide, emit.dtype, private_scope()))
     x = emit.reshape(x, lines)
     return emit.reshape(emit.kernel(function, x, name="cumsum", shape=lines, dtype=emit.dtype), shape)
 
@@ -37,6 +37,20 @@ def cumsum(emit: Emit, x: Expr, dim: int) -> Expr:
 def as_lines(shape: tuple[int, ...], dim: int) -> tuple[int, int, int]:
     """A shape as (before, along, after) one dimension."""
     return math.prod(shape[:dim]), shape[dim], math.prod(shape[dim + 1 :])
+
+
+def on_gpu() -> bool:
+    """Whether the current target is a GPU."""
+    target = tvm.target.Target.current(allow_none=True)
+    return target is not None and "gpu" in target.keys
+
+
+def private_scope() -> str:
+    """Where a thread of the current target keeps what is its own.
+
+    On a CPU that is the scope that TVM puts on the stack when it is small; "local" would come from the heap.
+    """
+    return "local" if on_gpu() else "global"
 
 
 def one_thread_per_line(function: Any) -> Any:
@@ -60,7 +74,7 @@ def one_thread_per_line(function: Any) -> Any:
 
 
 @cache
-def _running_sum(before: int, along: int, after: int, dtype: str, accumulator: str, result: str) -> Any:
+def _running_sum(before: int, along: int, after: int, dtype: str, accumulator: str, result: str, private: str) -> Any:
     @T.prim_func(private=True, s_tir=True)  # type: ignore[untyped-decorator]
     def cumsum(source: T.handle, target: T.handle):  # type: ignore[no-untyped-def]
         x = T.match_buffer(source, (before, along, after), dtype)
@@ -70,7 +84,7 @@ def _running_sum(before: int, along: int, after: int, dtype: str, accumulator: s
                 vi, vj = T.axis.remap("SS", [i, j])
                 T.reads(x[vi, 0:along, vj])
                 T.writes(y[vi, 0:along, vj])
-                running = T.alloc_buffer((1,), accumulator, scope="local")
+                running = T.alloc_buffer((1,), accumulator, scope=private)
                 running[0] = T.cast(0, accumulator)
                 for k in range(along):
                     running[0] = running[0] + T.cast(x[vi, k, vj], accumulator)
