@@ -58,8 +58,9 @@ models: setup
 	@echo "== real architectures"
 	$(BIN)/pytest -n $(JOBS) -m models -q --durations=5
 
-bench: setup ## Measure against PyTorch eager, torch.compile and ONNX Runtime
+bench: setup ## Measure against PyTorch eager, torch.compile, ONNX Runtime and TVM
 	$(BIN)/python -m benchmarks.llvm_vs_peers
+	$(BIN)/python -m benchmarks.runner_vs_vm
 	$(BIN)/python -m benchmarks.graph_passes
 
 clean: ## Remove everything that was made
