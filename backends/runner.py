@@ -104,6 +104,7 @@ class Runner:
     ) -> None:
         self._library = _library()
         self._inputs, self._outputs = tuple(inputs), tuple(outputs)
+        self._pointers_in, self._pointers_out = (ctypes.c_void_p * max(1, len(x)) for x in (inputs, outputs))
         self._model = ctypes.c_void_p()
         count = threads or int(os.environ.get("PENSTOCK_THREADS", "0"))
         options = _Options(count, device, None if cache is None else os.fsencode(cache), 1)
@@ -129,10 +130,11 @@ class Runner:
         """The outputs for inputs of the right shapes and dtypes, both in order."""
         import torch  # here, so that `penstock doctor` can ask for devices without waiting for it
 
-        held = [tensor.detach().cpu().contiguous() for tensor in inputs]
+        held = [tensor if tensor.is_cpu and tensor.is_contiguous() else tensor.cpu().contiguous() for tensor in inputs]
         results = [torch.empty(spec.shape, dtype=spec.dtype) for spec in self._outputs]
-        pointers = _pointers(held), _pointers(results)
-        self._check(self._library.penstock_run(self._model, *pointers))
+        read = self._pointers_in(*(tensor.data_ptr() for tensor in held))
+        written = self._pointers_out(*(tensor.data_ptr() for tensor in results))
+        self._check(self._library.penstock_run(self._model, read, written))
         return tuple(results)
 
     def profile(self, inputs: Sequence[torch.Tensor], repeat: int = 1) -> tuple[LaunchTime, ...]:
@@ -159,10 +161,6 @@ class Runner:
 def opencl_devices() -> list[str]:
     """The OpenCL devices of this machine, GPUs first."""
     return str(_library().penstock_opencl_devices(), "utf-8", "replace").splitlines()
-
-
-def _pointers(tensors: Sequence[torch.Tensor]) -> Any:
-    return (ctypes.c_void_p * max(1, len(tensors)))(*(tensor.data_ptr() or None for tensor in tensors))
 
 
 @cache
