@@ -103,7 +103,7 @@ class HalfPrecision(Pass):
 def _exact_values(program: Program) -> frozenset[str]:
     """The Program's values that some graph takes as an argument to be kept in float32."""
     kept: set[str] = set()
-    for op in program.plan.ops():
+    for op, _ in program.plan.calls():
         module = program.graphs[op.graph]
         exact = _computed_into_periodic(module)
         kept.update(name for name, node in zip(op.args, placeholders(module), strict=True) if node in exact)
@@ -249,7 +249,7 @@ def _halve_dtype(node: Node, kwargs: Any) -> Any:
 
 def _with_signature(program: Program, exact_inputs: frozenset[str]) -> Program:
     produced: dict[str, torch.dtype] = {}
-    for op in program.plan.ops():
+    for op, _ in program.plan.calls():
         for name, node in zip(op.results, result_nodes(program.graphs[op.graph]), strict=True):
             produced[name] = value_of(node).dtype
 

@@ -64,12 +64,14 @@ def _leaves(structure: Any) -> Iterator[int]:
 
 def _plan_problems(manifest: Manifest) -> Iterator[str]:
     bound = {spec.name for spec in manifest.signature.inputs}
+    for call, _ in manifest.plan.calls():
+        if call.graph not in manifest.functions:
+            yield f"the plan calls '{call.graph}', which is no function"
     for op in manifest.plan.ops():
-        if op.graph not in manifest.functions:
-            yield f"the plan calls '{op.graph}', which is no function"
         unbound = [name for name in op.args if name not in bound]
         if unbound:
-            yield f"the plan passes '{unbound[0]}' to '{op.graph}' before it is bound"
+            user = f"'{op.graph}'" if isinstance(op, Call) else "a loop"
+            yield f"the plan passes '{unbound[0]}' to {user} before it is bound"
         bound.update(op.results)
     for spec in manifest.signature.outputs:
         if spec.name not in bound:

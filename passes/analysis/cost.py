@@ -91,8 +91,8 @@ class CostFigures:
 def cost(program: Program) -> CostFigures:
     """Count a Program, which may be captured on fake tensors."""
     runs = dict.fromkeys(program.graphs, 0)
-    for op in program.plan.ops():
-        runs[op.graph] += 1
+    for call, times in program.plan.calls():
+        runs[call.graph] += times
     nodes = tuple(row for name, module in program.graphs.items() for row in _node_costs(name, module))
     return CostFigures(nodes, runs)
 

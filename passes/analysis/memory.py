@@ -8,7 +8,7 @@ one lives through every call between. No allocator slack and no kernel workspace
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -18,7 +18,7 @@ from torch.fx import GraphModule, Node
 
 from penstock.passes.analysis.aliases import Buffer, buffers_of
 from penstock.passes.core.printer import op_name
-from penstock.passes.core.program import Program, TensorSpec, placeholders, result_nodes
+from penstock.passes.core.program import Call, Op, Piece, Program, TensorSpec, placeholders, result_nodes
 from penstock.passes.core.shapes import dtype_name, nbytes, tensor_of, value_of
 from penstock.passes.core.source import module_of, source_of
 
@@ -121,38 +121,95 @@ def memory(program: Program, attention: Attention = "fused") -> MemoryFigures:
     return MemoryFigures(program.weight_bytes, tuple(points), tuple(tensors))
 
 
+Held = Literal["dies", "kept", "free"]
+"""Of an argument: no op needs it later, one does, or it is memory that is counted already."""
+
+
 @dataclass(frozen=True)
 class _Call:
     """One call of a graph, as far as memory depends on it.
 
     Attributes:
-        kept: for each argument, whether a later op of the plan needs the value again.
-        around: the values that are neither argument nor result, but that a later op needs.
+        held: what becomes of each argument.
+        around: the values that are neither argument nor result, but are alive.
     """
 
     graph: str
-    kept: tuple[bool, ...]
+    held: tuple[Held, ...]
     around: tuple[TensorSpec, ...]
 
 
 def _distinct_calls(program: Program) -> tuple[_Call, ...]:
     """The calls of the plan in order, each of those that are alike once."""
-    ops = list(program.plan.ops())
+    calls: dict[_Call, None] = {}
     needed = {spec.name for spec in program.signature.outputs}
+    alive = {spec.name: spec for spec in program.signature.inputs}
+    for call in _calls(program, tuple(program.plan.ops()), alive, needed, (), frozenset()):
+        calls[call] = None
+    return tuple(calls)
+
+
+def _calls(
+    program: Program,
+    ops: Sequence[Op],
+    alive: dict[str, TensorSpec],
+    needed: set[str],
+    around: tuple[TensorSpec, ...],
+    free: frozenset[str],
+) -> Iterator[_Call]:
+    """The calls of some ops.
+
+    Args:
+        alive: the values at hand.
+        needed: those that are needed after the ops.
+        around: what is alive outside of the ops.
+        free: the values at hand that lie within what `around` counts.
+    """
     needed_after: list[set[str]] = []
     for op in reversed(ops):
         needed_after.append(needed)
         needed = (needed - set(op.results)) | set(op.args)
-    alive = {spec.name: spec for spec in program.signature.inputs}
-    calls: dict[_Call, None] = {}
     for op, later in zip(ops, reversed(needed_after), strict=True):
         old = later - set(op.results)
-        around = tuple(spec for name, spec in alive.items() if name in old and name not in op.args)
-        calls[_Call(op.graph, tuple(name in old for name in op.args), around)] = None
-        made = zip(op.results, result_nodes(program.graphs[op.graph]), strict=True)
+        if isinstance(op, Call):
+            waiting = tuple(
+                spec for name, spec in alive.items() if name in old and name not in op.args and name not in free
+            )
+            held = tuple(_held(name, old, free) for name in op.args)
+            yield _Call(op.graph, held, (*around, *waiting))
+            nodes = result_nodes(program.graphs[op.graph])
+            made = [_spec(name, node) for name, node in zip(op.results, nodes, strict=True)]
+        else:
+            made = list(op.specs)
+            reused = {name for name in op.reuses if name is not None}
+            waiting = tuple(
+                spec
+                for name, spec in alive.items()
+                if (name in old or name in op.args) and name not in free and name not in reused
+            )
+            for piece in op.pieces:
+                yield from _piece_calls(program, piece, alive, (*around, *waiting, *made))
         alive = {name: spec for name, spec in alive.items() if name in old}
-        alive |= {name: _spec(name, node) for name, node in made if name in later}
-    return tuple(calls)
+        alive |= {spec.name: spec for spec in made if spec.name in later}
+
+
+def _piece_calls(
+    program: Program, piece: Piece, alive: Mapping[str, TensorSpec], around: tuple[TensorSpec, ...]
+) -> Iterator[_Call]:
+    """The calls of one iteration. A window is counted where its parts have to be gathered."""
+    local: dict[str, TensorSpec] = {}
+    free = set()
+    for param, (name, window) in zip(piece.params, piece.args, strict=True):
+        spec = alive[name]
+        shape = spec.shape if window is None else window.shape(spec.shape)
+        local[param] = TensorSpec(param, shape, spec.dtype)
+        if window is None or window.is_contiguous(spec.shape):
+            free.add(param)
+    yield from _calls(program, piece.ops, local, set(piece.returns), around, frozenset(free))
+
+
+def _held(name: str, needed: set[str], free: frozenset[str]) -> Held:
+    return "free" if name in free else "kept" if name in needed else "dies"
 
 
 def _spec(name: str, node: Node) -> TensorSpec:
@@ -171,9 +228,12 @@ def _alive_during(module: GraphModule, call: _Call, start: int) -> Iterator[Live
     buffers = buffers_of(module.graph)
     first: dict[Buffer, int] = {}
     last: dict[Buffer, int] = {}
-    for parameter, kept in zip(placeholders(module), call.kept, strict=True):
+    free: set[Buffer] = set()
+    for parameter, held in zip(placeholders(module), call.held, strict=True):
         for buffer in buffers[parameter]:
-            first[buffer], last[buffer] = start, end if kept else start
+            first[buffer], last[buffer] = start, end if held == "kept" else start
+            if held == "free":
+                free.add(buffer)
     for index, node in enumerate(nodes, start):
         for buffer in buffers[node]:
             first.setdefault(buffer, index)
@@ -184,7 +244,8 @@ def _alive_during(module: GraphModule, call: _Call, start: int) -> Iterator[Live
         for buffer in buffers[result]:
             last[buffer] = end
     for buffer, made_at in first.items():
-        yield _describe(buffer, made_at, last[buffer])
+        if buffer not in free:
+            yield _describe(buffer, made_at, last[buffer])
 
 
 def _describe(buffer: Buffer, made_at: int, last_used_at: int) -> LiveTensor:
@@ -217,7 +278,7 @@ def _timeline(
     live = 0
     for offset, node in enumerate(nodes):
         live += change[offset]
-        scratch = _score_bytes(node) if attention == "materialized" else 0
+        scratch = score_bytes(node) if attention == "materialized" else 0
         place = (graph, node.name, op_name(node), module_of(node), source_of(node))
         yield Point(start + offset, *place, live + scratch, scratch)
 
@@ -226,7 +287,7 @@ def _operators(module: GraphModule) -> list[Node]:
     return [node for node in module.graph.nodes if node.op == "call_function"]
 
 
-def _score_bytes(node: Node) -> int:
+def score_bytes(node: Node) -> int:
     """Bytes of the two score buffers of an attention that stores its scores, 0 for every other operator."""
     if node.target is not torch.ops.aten.scaled_dot_product_attention.default:
         return 0

@@ -11,15 +11,25 @@ bound; and it ends with all outputs of the signature bound, in shape and dtype.
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 
 from penstock.passes.core.errors import InvalidProgramError
-from penstock.passes.core.program import Program, attribute, placeholders, result_nodes
+from penstock.passes.core.program import (
+    Call,
+    Op,
+    Program,
+    SliceLoop,
+    Window,
+    attribute,
+    placeholders,
+    result_nodes,
+)
 from penstock.passes.core.shapes import FAKE_MODE, value_of
 from penstock.passes.core.source import source_of
 
@@ -84,27 +94,86 @@ def _node(module: GraphModule, node: Node) -> Iterator[str]:
 
 def _plan(program: Program) -> Iterator[str]:
     bound = {spec.name: (spec.shape, spec.dtype) for spec in program.signature.inputs}
-    for op in program.plan.ops():
-        graph = program.graphs.get(op.graph)
-        if graph is None:
-            yield f"the plan calls '{op.graph}', which is no graph of the program"
-            return
-        parameters, results = placeholders(graph), result_nodes(graph)
-        if len(parameters) != len(op.args) or len(results) != len(op.results):
-            yield (
-                f"the plan calls '{op.graph}' with {len(op.args)} argument(s) and {len(op.results)} result(s); "
-                f"it has {len(parameters)} and {len(results)}"
-            )
-            return
-        for parameter, name in zip(parameters, op.args, strict=True):
-            value = value_of(parameter)
-            if name not in bound:
-                yield f"the plan passes '{name}' to '{op.graph}' before it is bound"
-            elif bound[name] != (tuple(value.shape), value.dtype):
-                yield f"'{op.graph}' takes {tuple(value.shape)} {value.dtype} for '{name}', which is {bound[name]}"
-        for result, name in zip(results, op.results, strict=True):
-            value = value_of(result)
-            bound[name] = (tuple(value.shape), value.dtype)
+    try:
+        _ops(program, tuple(program.plan.ops()), bound)
+    except _Breach as breach:
+        yield str(breach)
+        return
     for spec in program.signature.outputs:
         if bound.get(spec.name) != (spec.shape, spec.dtype):
             yield f"output '{spec.name}' is {bound.get(spec.name, 'not bound')}, expected {spec.shape} {spec.dtype}"
+
+
+_Bound = dict[str, tuple[tuple[int, ...], torch.dtype]]
+
+
+class _Breach(Exception):
+    pass
+
+
+def _ops(program: Program, ops: Sequence[Op], bound: _Bound) -> None:
+    """Check ops on named values, and bind what they make."""
+    for op in ops:
+        for name in op.args:
+            if name not in bound:
+                user = f"'{op.graph}'" if isinstance(op, Call) else "a loop"
+                raise _Breach(f"the plan passes '{name}' to {user} before it is bound")
+        if isinstance(op, Call):
+            _call(program, op, bound)
+        else:
+            _loop(program, op, bound)
+
+
+def _call(program: Program, op: Call, bound: _Bound) -> None:
+    graph = program.graphs.get(op.graph)
+    if graph is None:
+        raise _Breach(f"the plan calls '{op.graph}', which is no graph of the program")
+    parameters, results = placeholders(graph), result_nodes(graph)
+    if len(parameters) != len(op.args) or len(results) != len(op.results):
+        raise _Breach(
+            f"the plan calls '{op.graph}' with {len(op.args)} argument(s) and {len(op.results)} result(s); "
+            f"it has {len(parameters)} and {len(results)}"
+        )
+    for parameter, name in zip(parameters, op.args, strict=True):
+        value = value_of(parameter)
+        if bound[name] != (tuple(value.shape), value.dtype):
+            raise _Breach(f"'{op.graph}' takes {tuple(value.shape)} {value.dtype} for '{name}', which is {bound[name]}")
+    for result, name in zip(results, op.results, strict=True):
+        value = value_of(result)
+        bound[name] = (tuple(value.shape), value.dtype)
+
+
+def _loop(program: Program, loop: SliceLoop, bound: _Bound) -> None:
+    for piece in loop.pieces:
+        local: _Bound = {}
+        for param, (name, window) in zip(piece.params, piece.args, strict=True):
+            shape, dtype = bound[name]
+            local[param] = (shape, dtype) if window is None else (_seen(name, shape, window, piece.count), dtype)
+        _ops(program, piece.ops, local)
+        for spec, name, window in zip(loop.specs, piece.returns, piece.tiles, strict=True):
+            expected = (_seen(spec.name, spec.shape, window, piece.count), spec.dtype)
+            if local.get(name) != expected:
+                raise _Breach(f"a loop writes {local.get(name, 'nothing')} into '{spec.name}', expected {expected}")
+            if piece.count > 1 and window.step != window.extent:
+                raise _Breach(f"the tiles of '{spec.name}' overlap or leave a gap")
+    for index, (spec, reused) in enumerate(zip(loop.specs, loop.reuses, strict=True)):
+        at = 0
+        for piece in loop.pieces:
+            window = piece.tiles[index]
+            if window.start != at:
+                raise _Breach(f"the tiles of '{spec.name}' overlap or leave a gap at position {at}")
+            at += piece.count * window.extent
+        if at != loop.pieces[0].tiles[index].size:
+            raise _Breach(f"the tiles of '{spec.name}' end at position {at} of {loop.pieces[0].tiles[index].size}")
+        if reused is not None and math.prod(bound[reused][0]) * bound[reused][1].itemsize != spec.nbytes:
+            raise _Breach(f"'{spec.name}' cannot take over the memory of '{reused}'")
+        bound[spec.name] = (spec.shape, spec.dtype)
+
+
+def _seen(name: str, shape: tuple[int, ...], window: Window, count: int) -> tuple[int, ...]:
+    """The shape of a part, once the window fits the value."""
+    fits = 0 <= window.dim < len(shape) and window.outer * window.size * window.inner == shape[window.dim]
+    last = window.start + (count - 1) * window.step + window.extent
+    if not fits or window.start < 0 or last > window.size or window.extent < 1:
+        raise _Breach(f"{window} does not fit '{name}' of shape {shape} in {count} iteration(s)")
+    return window.shape(shape)

@@ -21,7 +21,7 @@ import torch
 from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 
-from penstock.passes.core.program import Program, result_nodes
+from penstock.passes.core.program import Call, Op, Program, result_nodes, SliceLoop, Window
 from penstock.passes.core.shapes import dtype_name, value_of
 from penstock.passes.core.source import made_by, module_of, source_of
 
@@ -109,10 +109,46 @@ def format_program(program: Program, sources: bool = False) -> str:
     for phase in program.plan.phases:
         lines.append(f"phase {phase.name}")
         for step in phase.steps:
-            calls = [f"({', '.join(op.results)}) = {op.graph}({', '.join(op.args)})" for op in step]
-            lines.append("  " + "; ".join(calls))
+            lines += _ops(step, "  ")
     graphs = [format_graph(program.graphs[name], name, sources) for name in sorted(program.graphs)]
     return "\n".join(lines) + "\n\n" + "\n".join(graphs)
+
+
+def _ops(ops: Sequence[Op], indent: str) -> list[str]:
+    if all(isinstance(op, Call) for op in ops):
+        calls = [f"({', '.join(op.results)}) = {op.graph}({', '.join(op.args)})" for op in ops if isinstance(op, Call)]
+        return [indent + "; ".join(calls)]
+    lines: list[str] = []
+    for op in ops:
+        lines += _ops([op], indent) if isinstance(op, Call) else _loop(op, indent)
+    return lines
+
+
+def _loop(loop: SliceLoop, indent: str) -> list[str]:
+    made = ", ".join(
+        f"{short_type(dtype, shape)} {name}" + (f" in place of {reused}" if reused else "")
+        for name, shape, dtype, reused in zip(loop.results, loop.shapes, loop.dtypes, loop.reuses, strict=True)
+    )
+    lines = [f"{indent}slice ({made})"]
+    for piece in loop.pieces:
+        taken = ", ".join(
+            f"{param} = {name}{_window(window)}" for param, (name, window) in zip(piece.params, piece.args, strict=True)
+        )
+        lines.append(f"{indent}  {piece.count} × with {taken}")
+        lines += _ops(piece.ops, indent + "    ")
+        tiles = zip(loop.results, piece.tiles, piece.returns, strict=True)
+        lines += [f"{indent}    {name}{_window(tile)} = {made}" for name, tile, made in tiles]
+    return lines
+
+
+def _window(window: Window | None) -> str:
+    """``[dim 1 of 14: 2k … 2k+2]``, with the factors of a dimension that has several."""
+    if window is None:
+        return ""
+    whole = window.outer == window.inner == 1
+    axis = f"{window.size}" if whole else f"{window.outer}×{window.size}×{window.inner}"
+    start = f"{window.step}k" + (f"+{window.start}" if window.start else "")
+    return f"[dim {window.dim} of {axis}: {start} … +{window.extent}]"
 
 
 def _border(kind: str, specs: Sequence[Any]) -> str:

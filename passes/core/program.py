@@ -7,7 +7,8 @@ graphs that use the same weight name hold the same tensor object.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from penstock.passes.core.shapes import is_fake, nbytes
+from penstock.passes.core.shapes import dtype_named, is_fake, nbytes
 from penstock.passes.core.structure import Structure
 
 
@@ -61,8 +62,95 @@ class Call:
     results: tuple[str, ...]
 
 
-Op = Call
+@dataclass(frozen=True)
+class Window:
+    """A moving part of a tensor along one axis: a dimension that is ``outer × size × inner``, row-major.
+
+    Iteration k sees positions ``start + k·step`` … ``start + k·step + extent - 1`` of the middle factor.
+    """
+
+    dim: int
+    outer: int
+    size: int
+    inner: int
+    start: int
+    step: int
+    extent: int
+
+    def shape(self, whole: Sequence[int]) -> tuple[int, ...]:
+        """The shape of a part of a tensor."""
+        return (*whole[: self.dim], self.outer * self.extent * self.inner, *whole[self.dim + 1 :])
+
+    def split(self, shape: Sequence[int], count: int) -> tuple[int, ...]:
+        """A shape with the dimension taken apart into its factors, `count` positions in the middle."""
+        return (*shape[: self.dim], self.outer, count, self.inner, *shape[self.dim + 1 :])
+
+    def is_contiguous(self, whole: Sequence[int]) -> bool:
+        """Whether a part of a dense row-major tensor lies in one piece."""
+        return math.prod(whole[: self.dim]) * self.outer == 1
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Iterations of a loop that run the same operators.
+
+    Attributes:
+        count: how many.
+        args: for each parameter, the value outside and the window through which an iteration sees it; None for all.
+        params: what the body calls them.
+        ops: the body; its values are visible to no one else.
+        returns: the values of the body that go into the loop's results.
+        tiles: for each result, where they go.
+    """
+
+    count: int
+    args: tuple[tuple[str, Window | None], ...]
+    params: tuple[str, ...]
+    ops: tuple[Op, ...]
+    returns: tuple[str, ...]
+    tiles: tuple[Window, ...]
+
+
+@dataclass(frozen=True)
+class SliceLoop:
+    """Make some values part by part. The pieces run one after the other; their tiles cover each result exactly once.
+
+    Attributes:
+        results: the names of the values that it makes, with their shapes and dtypes.
+        reuses: for each result, the argument whose memory it takes over, or None. Nothing needs that argument later, and
+            an iteration sees of it just what it writes.
+    """
+
+    results: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    dtypes: tuple[str, ...]
+    pieces: tuple[Piece, ...]
+    reuses: tuple[str | None, ...]
+
+    @property
+    def specs(self) -> tuple[TensorSpec, ...]:
+        """Name, shape and dtype of each result."""
+        border = zip(self.results, self.shapes, self.dtypes, strict=True)
+        return tuple(TensorSpec(name, shape, dtype_named(dtype)) for name, shape, dtype in border)
+
+    @property
+    def args(self) -> tuple[str, ...]:
+        """The values that the loop takes, each once."""
+        return tuple(dict.fromkeys(name for piece in self.pieces for name, _ in piece.args))
+
+
+Op = Call | SliceLoop
 Step = tuple[Op, ...]
+
+
+def calls_of(ops: Iterable[Op], times: int = 1) -> Iterator[tuple[Call, int]]:
+    """The calls of graphs in ops, those inside of loops included, with how often each runs."""
+    for op in ops:
+        if isinstance(op, Call):
+            yield op, times
+        else:
+            for piece in op.pieces:
+                yield from calls_of(piece.ops, times * piece.count)
 
 
 @dataclass(frozen=True)
@@ -92,6 +180,10 @@ class Plan:
         for phase in self.phases:
             for step in phase.steps:
                 yield from step
+
+    def calls(self) -> Iterator[tuple[Call, int]]:
+        """The calls of graphs, those inside of loops included, with how often each runs."""
+        return calls_of(self.ops())
 
 
 @dataclass(frozen=True)

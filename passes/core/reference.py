@@ -9,7 +9,7 @@ import torch
 from torch.fx import GraphModule, Interpreter, Node
 
 from penstock.passes.core.errors import UsageError
-from penstock.passes.core.program import Program
+from penstock.passes.core.program import Call, Op, Program, SliceLoop, Window
 
 Observer = Callable[[str, Node, Any], None]
 
@@ -31,11 +31,57 @@ def run(program: Program, inputs: Sequence[torch.Tensor], observe: Observer | No
         )
     values = {spec.name: tensor for spec, tensor in zip(program.signature.inputs, inputs, strict=True)}
     with torch.no_grad():
-        for op in program.plan.ops():
+        _run_ops(program, tuple(program.plan.ops()), values, {spec.name for spec in program.signature.outputs}, observe)
+    return tuple(values[spec.name] for spec in program.signature.outputs)
+
+
+def _run_ops(
+    program: Program, ops: Sequence[Op], values: dict[str, torch.Tensor], kept: set[str], observe: Observer | None
+) -> None:
+    """Run ops on named values, and forget each value after its last use."""
+    given = set(values)
+    last = {name: index for index, op in enumerate(ops) for name in (*op.args, *op.results)}
+    for index, op in enumerate(ops):
+        if isinstance(op, Call):
             graph = program.graphs[op.graph]
             results = _Walker(graph, op.graph, observe).run(*(values[name] for name in op.args))
             values.update(zip(op.results, results, strict=True))
-    return tuple(values[spec.name] for spec in program.signature.outputs)
+        else:
+            _run_loop(program, op, values, given, observe)
+        for name in {*op.args, *op.results}:
+            if last[name] == index and name not in kept:
+                values.pop(name, None)
+
+
+def _run_loop(
+    program: Program, loop: SliceLoop, values: dict[str, torch.Tensor], given: set[str], observe: Observer | None
+) -> None:
+    """Make the results of a loop part by part. What the caller gave is never written over."""
+    results = []
+    for spec, reused in zip(loop.specs, loop.reuses, strict=True):
+        if reused is not None and reused not in given and values[reused].is_contiguous():
+            results.append(values[reused].view(spec.shape))
+        else:
+            results.append(torch.empty(spec.shape, dtype=spec.dtype))
+    for piece in loop.pieces:
+        for k in range(piece.count):
+            local = {
+                param: values[name] if window is None else part(values[name], window, k)
+                for param, (name, window) in zip(piece.params, piece.args, strict=True)
+            }
+            _run_ops(program, piece.ops, local, set(piece.returns), observe)
+            for result, window, name in zip(results, piece.tiles, piece.returns, strict=True):
+                view = result.view(window.split(result.shape, window.size))
+                target = view.narrow(window.dim + 1, window.start + k * window.step, window.extent)
+                target.copy_(local[name].reshape(target.shape))
+    values.update(zip(loop.results, results, strict=True))
+
+
+def part(tensor: torch.Tensor, window: Window, k: int) -> torch.Tensor:
+    """What iteration k sees of a tensor through a window; a view where it can be."""
+    view = tensor.reshape(window.split(tensor.shape, window.size))
+    seen = view.narrow(window.dim + 1, window.start + k * window.step, window.extent)
+    return seen.reshape(window.shape(tensor.shape))
 
 
 class _Walker(Interpreter):

@@ -1,0 +1,57 @@
+"""Operators of penstock's own, which capture never makes: halves of a group norm, so that the halves can run apart."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+@torch.library.custom_op("penstock::group_stats", mutates_args=())
+def group_stats(x: Tensor, groups: int, eps: float) -> Tensor:
+    """Mean and 1 / sqrt(variance + eps) of each group of channels.
+
+    Args:
+        x: [batch, channels, …].
+
+    Returns:
+        [batch, groups, 2] in float32.
+    """
+    result = torch.empty((x.shape[0], groups, 2), dtype=torch.float32)
+    for sample, row in zip(x, result, strict=True):
+        variance, mean = torch.var_mean(sample.reshape(groups, -1).float(), dim=1, correction=0)
+        row[:, 0], row[:, 1] = mean, torch.rsqrt(variance + eps)
+    return result
+
+
+@group_stats.register_fake
+def _(x: Tensor, groups: int, eps: float) -> Tensor:
+    return x.new_empty((x.shape[0], groups, 2), dtype=torch.float32)
+
+
+@torch.library.custom_op("penstock::group_normalize", mutates_args=())
+def group_normalize(x: Tensor, stats: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """(x - mean) / deviation · weight + bias, with what `group_stats` gives; computed in float32.
+
+    Args:
+        x: [batch, channels, …].
+        stats: [batch, groups, 2].
+        weight, bias: [channels].
+    """
+    channels = x.shape[1]
+    scale = stats[:, :, 1].repeat_interleave(channels // stats.shape[1], 1)
+    shift = -stats[:, :, 0].repeat_interleave(channels // stats.shape[1], 1) * scale
+    if weight is not None:
+        scale, shift = scale * weight, shift * weight
+    if bias is not None:
+        shift = shift + bias
+    shape = (x.shape[0], channels, *[1] * (x.ndim - 2))
+    return torch.addcmul(shift.view(shape), x.float(), scale.view(shape)).to(x.dtype)
+
+
+@group_normalize.register_fake
+def _(x: Tensor, stats: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+GROUP_STATS = torch.ops.penstock.group_stats.default
+GROUP_NORMALIZE = torch.ops.penstock.group_normalize.default

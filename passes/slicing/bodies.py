@@ -1,0 +1,154 @@
+"""The graph of one part of a tiling: the run's operators at the part's size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.fx import Graph, GraphModule, Node
+
+from penstock.passes.analysis.axes import Axis, inputs_of
+from penstock.passes.analysis.axes.rules import Part, crop, make_part
+from penstock.passes.core.program import attribute
+from penstock.passes.core.rewriter import eliminate_dead_nodes, make_module
+from penstock.passes.core.shapes import fake_like, infer, shape_of
+from penstock.passes.core.source import inherit
+from penstock.passes.slicing.forms import restored
+from penstock.passes.slicing.tiling import Range, Spans, Tiling, Window, clipped
+
+
+@dataclass(frozen=True)
+class Body:
+    """The graph of one part.
+
+    Attributes:
+        module: takes `whole`, then `windows`; returns the tiles of the tiling's outputs.
+        whole: the values that it takes as they are.
+        windows: the values that it takes in parts.
+    """
+
+    module: GraphModule
+    whole: tuple[Node, ...]
+    windows: tuple[Window, ...]
+
+
+def outline(module: GraphModule, nodes: Sequence[Node], results: Sequence[Node], name: str) -> tuple[GraphModule, tuple[Node, ...]]:
+    """Some operators of a graph as a graph of its own, and the values that it takes."""
+    inside = set(nodes)
+    builder = _Builder(module)
+    taken: dict[Node, None] = {}
+    for node in nodes:
+        for source in node.all_input_nodes:
+            if source not in inside and source.op != "get_attr":
+                taken[source] = None
+    env = {source: builder.placeholder(source, source.meta["val"]) for source in taken}
+    for node in nodes:
+        env[node] = builder.copy(node, env)
+    return builder.finish([env[node] for node in results], name), tuple(taken)
+
+
+def part_of(module: GraphModule, tiling: Tiling, found: Spans, name: str) -> Body:
+    """The graph of the part that `spans` describes. Parts with the same extents and borders have equal graphs."""
+    builder = _Builder(module)
+    sliced = set(tiling.sliced)
+    whole: dict[Node, Node] = {}
+    windows = tuple(found.windows)
+    running = [node for node in tiling.sliced if node in found.made]
+    for node in running:
+        for key, source in inputs_of(node).items():
+            if tiling.needs[node][key] is None and source.op != "get_attr":
+                whole.setdefault(source, source)
+    whole = {source: builder.placeholder(source, source.meta["val"]) for source in whole}
+    taken: dict[Window, Any] = {}
+    for window in windows:
+        source, axis = window
+        low, high = found.windows[window]
+        shape = axis.resized(shape_of(source), high - low)
+        taken[window] = builder.placeholder(source, torch.empty(shape, dtype=source.meta["val"].dtype, device="meta"))
+    env: dict[Node, Any] = {}
+    for node in running:
+        emit = builder.at(node)
+        tensors: dict[str, Any] = {}
+        for key, source in inputs_of(node).items():
+            need = tiling.needs[node][key]
+            if need is None:
+                tensors[key] = builder.weight(source) if source.op == "get_attr" else whole[source]
+                continue
+            (low, high), _ = clipped(need, found.made[node])
+            held, base = (
+                (env[source], found.made[source])
+                if source in sliced
+                else (taken[source, need.axis], found.windows[source, need.axis])
+            )
+            tensors[key] = crop(emit, held, need.axis, base[1] - base[0], low - base[0], high - base[0])
+        made = found.made[node]
+        part = Part(node, tiling.axes[node], made[0], made[1], found.padding[node])
+        env[node] = make_part(part, emit, tensors)
+    results = []
+    for output in tiling.outputs:
+        base, own = found.made[output], found.tiles[output]
+        axis = tiling.axes[output]
+        emit = builder.at(output)
+        results.append(crop(emit, env[output], axis, base[1] - base[0], own[0] - base[0], own[1] - base[0]))
+    return Body(builder.finish(results, name), tuple(whole), windows)
+
+
+_VIEWS = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
+
+
+class _Builder:
+    """A new graph that is filled with operators of another one."""
+
+    def __init__(self, module: GraphModule) -> None:
+        self._module = module
+        self._graph = Graph()
+        self._weights: dict[str, torch.Tensor] = {}
+        self._read: dict[str, Node] = {}
+
+    def placeholder(self, source: Node, value: Any) -> Node:
+        node = self._graph.placeholder(source.name)
+        node.meta["val"] = fake_like(value)
+        return node
+
+    def weight(self, source: Node) -> Node:
+        name = str(source.target)
+        if name not in self._read:
+            self._weights[name] = attribute(self._module, name)
+            node = self._graph.create_node("get_attr", name)
+            node.meta = dict(source.meta)
+            self._read[name] = node
+        return self._read[name]
+
+    def at(self, origin: Node) -> Any:
+        """An emitter whose nodes come from an operator of the old graph."""
+
+        def emit(target: Any, *args: Any, **kwargs: Any) -> Node:
+            value = infer(target, args, kwargs)
+            node = self._graph.call_function(target, args, kwargs)
+            node.meta["val"] = value
+            inherit(node, origin, "slice")
+            return node
+
+        return emit
+
+    def copy(self, node: Node, env: Mapping[Node, Node]) -> Node:
+        def held(source: Node) -> Node:
+            return self.weight(source) if source.op == "get_attr" else env[source]
+
+        made = self._graph.node_copy(node, held)
+        made.meta = dict(node.meta)
+        if made.target in _VIEWS:  # what a loop made has other strides than the value it stands for
+            made.target = torch.ops.aten.reshape.default
+        return made
+
+    def finish(self, results: Sequence[Node], name: str) -> GraphModule:
+        self._graph.output(tuple(results))
+        eliminate_dead_nodes(self._graph)
+        used = {str(node.target) for node in self._graph.find_nodes(op="get_attr")}
+        weights = {key: tensor for key, tensor in self._weights.items() if key in used}
+        return restored(make_module(weights, self._graph, name))
+
+
+__all__ = ["Axis", "Body", "Range", "outline", "part_of"]

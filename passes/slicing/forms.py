@@ -1,0 +1,63 @@
+"""The form of a graph that is easiest to cut, and back.
+
+Every value is one tensor: splits are slices. A group norm is its two halves, because normalising goes position by
+position once the statistics are known. Where both halves end up in one graph they become a group norm again.
+"""
+
+from __future__ import annotations
+
+import operator
+
+import torch
+from torch.fx import GraphModule, Node
+
+from penstock.passes.core.arguments import arguments_of
+from penstock.passes.core.ops import GROUP_NORMALIZE, GROUP_STATS
+from penstock.passes.core.rewriter import Rewriter
+
+aten = torch.ops.aten
+_SPLITS = (aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, aten.unbind.int)
+_MADE_BY = "feature-slicing"
+
+
+def prepared(module: GraphModule) -> GraphModule:
+    """The graph in the form that is easiest to cut."""
+    edit = Rewriter(module, made_by=_MADE_BY)
+    for node in edit.nodes(*_SPLITS):
+        _replace_split(edit, node)
+    for node in edit.nodes(aten.group_norm.default):
+        held = arguments_of(node)
+        emit = edit.at(node)
+        stats = emit(GROUP_STATS, held["input"], held["num_groups"], held["eps"])
+        edit.replace(node, emit(GROUP_NORMALIZE, held["input"], stats, held["weight"], held["bias"]))
+    return edit.finish() if edit.changed else module
+
+
+def _replace_split(edit: Rewriter, node: Node) -> None:
+    held = arguments_of(node)
+    for user in list(node.users):
+        if user.target is not operator.getitem:
+            return
+    starts, at = [], 0
+    for value in node.meta["val"]:
+        starts.append(at)
+        at += 1 if node.target is aten.unbind.int else int(value.shape[held["dim"]])
+    for user in list(node.users):
+        index = int(user.args[1])  # type: ignore[arg-type]
+        start, stop = starts[index], [*starts[1:], at][index]
+        emit = edit.at(user)
+        if node.target is aten.unbind.int:
+            edit.replace(user, emit(aten.select.int, held["self"], held["dim"], start))
+        else:
+            edit.replace(user, emit(aten.slice.Tensor, held["self"], held["dim"], start, stop))
+
+
+def restored(module: GraphModule) -> GraphModule:
+    """The graph with the halves of group norms together again, where both are there."""
+    edit = Rewriter(module, made_by=_MADE_BY)
+    for node in edit.nodes(GROUP_NORMALIZE):
+        x, stats, weight, bias = node.args
+        if isinstance(stats, Node) and stats.target is GROUP_STATS and stats.args[0] is x and len(stats.users) == 1:
+            groups, eps = stats.args[1:]
+            edit.replace(node, edit.at(node)(aten.group_norm.default, x, groups, weight, bias, eps))
+    return edit.finish() if edit.changed else module

@@ -1,0 +1,182 @@
+"""From a schedule to a plan: graphs for what runs as it is and for each kind of part, and the ops that run them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch.fx import GraphModule, Node
+
+from penstock.passes.analysis.axes import Axis, inputs_of
+from penstock.passes.core.program import Call, Op, Piece, SliceLoop, Window, placeholders, result_nodes
+from penstock.passes.core.shapes import dtype_name, dtype_of, shape_of
+from penstock.passes.slicing.bodies import outline, part_of
+from penstock.passes.slicing.planner import Group, Planner, Schedule
+from penstock.passes.slicing.tiling import Spans, Tiling, clipped, spans
+
+
+@dataclass
+class Realizer:
+    """Collects the graphs that realising schedules makes.
+
+    Attributes:
+        graphs: by name.
+    """
+
+    graphs: dict[str, GraphModule] = field(default_factory=dict)
+
+    def ops(
+        self, planner: Planner, schedule: Schedule, args: Sequence[str], results: Sequence[str], name: str
+    ) -> tuple[Op, ...]:
+        """The ops that run a graph by a schedule.
+
+        Args:
+            args: what its arguments are called where the ops stand.
+            results: what its results are to be called there.
+            name: the beginning of the names of all graphs and values made.
+        """
+        return tuple(_Scope(self, planner, schedule, args, results, name).ops())
+
+    def add(self, name: str, module: GraphModule) -> str:
+        """Keep a graph; returns its name."""
+        self.graphs[name] = module
+        return name
+
+
+class _Scope:
+    """One graph being realised: its values by name."""
+
+    def __init__(
+        self, made: Realizer, planner: Planner, schedule: Schedule, args: Sequence[str], results: Sequence[str], name: str
+    ) -> None:
+        self._made = made
+        self._planner = planner
+        self._module = planner.module
+        self._groups = schedule.groups
+        self._name = name
+        self._args = dict(zip(placeholders(self._module), args, strict=True))
+        self._names: dict[Node, str] = dict(self._args)
+        self._results = list(zip(result_nodes(self._module), results, strict=True))
+        for node, result in self._results:
+            if node.op == "call_function":
+                self._names.setdefault(node, result)
+
+    def ops(self) -> Iterator[Op]:
+        """In the order in which they run."""
+        at = 0
+        for group in self._groups:
+            yield from self._plain(at, group.start)
+            yield from self._sliced(group)
+            at = group.stop
+        yield from self._plain(at, len(self._planner.line.nodes))
+        left = [(node, result) for node, result in self._results if self._names.get(node) != result]
+        if left:  # an argument or a weight that is a result, or a value that is two
+            graph, taken = outline(self._module, (), [node for node, _ in left], f"{self._name}_results")
+            yield self._call(graph, taken, [result for _, result in left], f"{self._name}_results")
+
+    def _plain(self, start: int, stop: int) -> Iterator[Op]:
+        nodes = self._planner.line.nodes[start:stop]
+        used = [node for node in nodes if self._planner.line.last_use[node] >= stop]
+        if used:
+            yield self._outlined(nodes, used, f"{self._name}_{start}")
+
+    def _outlined(self, nodes: Sequence[Node], used: Sequence[Node], name: str) -> Call:
+        graph, taken = outline(self._module, nodes, used, name)
+        return self._call(graph, taken, [self._value(node) for node in used], name)
+
+    def _call(self, graph: GraphModule, taken: Sequence[Node], results: Sequence[str], name: str) -> Call:
+        return Call(self._made.add(name, graph), tuple(self._names[node] for node in taken), tuple(results))
+
+    def _value(self, node: Node) -> str:
+        return self._names.setdefault(node, f"{self._name}.{node.name}")
+
+    def _sliced(self, group: Group) -> Iterator[Op]:
+        inside = set(group.tiling.sliced)
+        last_use = self._planner.line.last_use
+        kept = [
+            node
+            for node in group.tiling.hoisted
+            if last_use[node] >= group.stop or any(user in inside for user in node.users)
+        ]
+        name = f"{self._name}_{group.start}"
+        if kept:
+            yield self._outlined(group.tiling.hoisted, kept, f"{name}_whole")
+        outputs = group.tiling.outputs
+        runs = list(_runs(group.tiling, group.parts))
+        pieces = tuple(
+            self._piece(group, first, step, count, f"{name}_part" + (f"_{index}" if len(runs) > 1 else ""))
+            for index, (first, step, count) in enumerate(runs)
+        )
+        yield SliceLoop(
+            results=tuple(self._value(node) for node in outputs),
+            shapes=tuple(shape_of(node) for node in outputs),
+            dtypes=tuple(dtype_name(dtype_of(node)) for node in outputs),
+            pieces=pieces,
+            reuses=tuple(
+                self._names[group.reuses[node]] if node in group.reuses else None for node in outputs
+            ),
+        )
+
+    def _piece(self, group: Group, first: Spans, step: Spans, count: int, name: str) -> Piece:
+        tiling = group.tiling
+        body = part_of(self._module, tiling, first, name)
+        args: list[tuple[str, Window | None]] = [(self._names[node], None) for node in body.whole]
+        for node, axis in body.windows:
+            low, high = first.windows[node, axis]
+            args.append((self._names[node], _window(axis, low, step.windows[node, axis][0] - low, high - low)))
+        params = tuple(f"{name}.arg{index}" for index, _ in enumerate(args))
+        returns = tuple(f"{name}.result{index}" for index, _ in enumerate(tiling.outputs))
+        tiles = []
+        for node in tiling.outputs:
+            low, high = first.tiles[node]
+            tiles.append(_window(tiling.axes[node], low, step.tiles[node][0] - low, high - low))
+        ops: tuple[Op, ...]
+        if group.inner is None:
+            ops = (Call(self._made.add(name, body.module), params, returns),)
+        else:
+            planner = self._planner.inner(body.module)
+            schedule = planner.plan(group.part_bytes) or planner.least()
+            ops = self._made.ops(planner, schedule, params, returns, name)
+        return Piece(count, tuple(args), params, ops, returns, tuple(tiles))
+
+
+def _window(axis: Axis, start: int, step: int, extent: int) -> Window:
+    return Window(axis.dim, axis.outer, axis.size, axis.inner, start, step or extent, extent)
+
+
+def _runs(tiling: Tiling, parts: int) -> Iterator[tuple[Spans, Spans, int]]:
+    """Parts that run the same graph on windows that move evenly: the first part, the second, and how many."""
+    size = tiling.size // parts
+    found = [spans(tiling, low, low + size) for low in range(0, tiling.size, size)]
+    keys = [_key(tiling, each) for each in found]
+    at = 0
+    while at < parts:
+        stop = at + 1
+        while stop < parts and keys[stop] == keys[at] and _moved(found[stop - 1], found[stop]) == _moved(found[at], found[at + 1]):
+            stop += 1
+        yield found[at], found[min(at + 1, stop - 1)], stop - at
+        at = stop
+
+
+def _key(tiling: Tiling, part: Spans) -> tuple[Any, ...]:
+    """What the graph of a part depends on."""
+    rows: list[Any] = [high - low for low, high in part.windows.values()]
+    for node, (low, high) in part.made.items():
+        rows += [high - low, tuple(part.padding.get(node, {}).values())]
+        for key, source in inputs_of(node).items():
+            need = tiling.needs[node][key]
+            if need is not None:
+                base = part.made.get(source) or part.windows[source, need.axis]
+                rows.append(clipped(need, (low, high))[0][0] - base[0])
+    rows += [part.tiles[node][0] - part.made[node][0] for node in part.tiles]
+    return tuple(rows)
+
+
+def _moved(part: Spans, following: Spans) -> tuple[Any, ...]:
+    """How far every window and tile moves from one part to the next."""
+    windows = tuple(following.windows[key][0] - low for key, (low, _) in part.windows.items())
+    return windows, tuple(following.tiles[key][0] - low for key, (low, _) in part.tiles.items())
+
+
+

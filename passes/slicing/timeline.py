@@ -1,0 +1,159 @@
+"""Liveness of one graph at the borders between its operators, for the planner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch.fx import GraphModule, Node
+
+from penstock.passes.analysis.aliases import Buffer, buffers_of
+from penstock.passes.analysis.memory import Attention, score_bytes
+from penstock.passes.core.program import placeholders, result_nodes
+from penstock.passes.core.shapes import nbytes, value_of
+from penstock.passes.slicing.tiling import Spans, Tiling
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Where the bytes of a graph are.
+
+    Attributes:
+        nodes: its operators in order.
+        live: bytes alive at the border before each operator, and after the last.
+        during: bytes alive while each operator runs.
+        last_use: for each operator or placeholder, the index of the last operator that uses it; the number of operators
+            for a result of the graph, -1 for what nothing uses.
+    """
+
+    nodes: tuple[Node, ...]
+    live: tuple[int, ...]
+    during: tuple[int, ...]
+    last_use: Mapping[Node, int]
+
+
+def timeline(module: GraphModule, attention: Attention, free: frozenset[Node] = frozenset()) -> Timeline:
+    """The liveness of a graph whose arguments die after their last use; those of `free` count for nothing."""
+    nodes = tuple(node for node in module.graph.nodes if node.op == "call_function")
+    count = len(nodes)
+    buffers = buffers_of(module.graph)
+    last_use: dict[Node, int] = {}
+    first: dict[Buffer, int] = {}
+    last: dict[Buffer, int] = {}
+    for parameter in placeholders(module):
+        last_use[parameter] = -1
+        for buffer in buffers[parameter]:
+            first[buffer] = last[buffer] = -1
+    for index, node in enumerate(nodes):
+        last_use[node] = -1
+        for buffer in buffers[node]:
+            first.setdefault(buffer, index)
+            last[buffer] = max(last.get(buffer, index), index)
+        for source in node.all_input_nodes:
+            last_use[source] = index
+            for buffer in buffers[source]:
+                last[buffer] = index
+    for result in result_nodes(module):
+        last_use[result] = count
+        for buffer in buffers[result]:
+            last[buffer] = count
+    live, during = [0] * (count + 2), [0] * (count + 1)
+    for buffer, made in first.items():
+        size = 0 if buffer.node in free else _bytes(buffer)
+        live[made + 1] += size
+        live[last[buffer] + 1] -= size
+        during[max(made, 0)] += size
+        during[min(last[buffer] + 1, count)] -= size
+    for line in (live, during):
+        for index in range(1, len(line)):
+            line[index] += line[index - 1]
+    scratch = [score_bytes(node) if attention == "materialized" else 0 for node in nodes]
+    return Timeline(
+        nodes,
+        tuple(live[: count + 1]),
+        tuple(bytes_ + extra for bytes_, extra in zip(during, scratch, strict=False)),
+        last_use,
+    )
+
+
+def _bytes(buffer: Buffer) -> int:
+    value = value_of(buffer.node)
+    return nbytes(value if not isinstance(value, (tuple, list)) else value[buffer.index])
+
+
+def part_bytes(tiling: Tiling, found: Spans, attention: Attention, views: Mapping[Node, Buffer | None]) -> int:
+    """The most bytes alive inside of one part: results in parts, and gathered windows.
+
+    A window whose positions lie side by side is read where it is and costs nothing.
+
+    Args:
+        views: for each node, the buffer that it looks into.
+    """
+    running = [node for node in tiling.sliced if node in found.made]
+    order = {node: index for index, node in enumerate(running)}
+    sizes: dict[object, int] = {}
+    first: dict[object, int] = {}
+    last: dict[object, int] = {}
+    for index, node in enumerate(running):
+        low, high = found.made[node]
+        buffer = views.get(node)
+        key: object = buffer.node if buffer is not None and buffer.node in order else node
+        if key is node:
+            sizes[node] = nbytes(value_of(node)) * (high - low) // tiling.axes[node].size
+            first[node] = index
+        last[key] = index
+        for source in node.all_input_nodes:
+            held = views.get(source)
+            owner: object = held.node if held is not None and held.node in order else source
+            if owner in sizes:
+                last[owner] = index
+        for source, axis in found.windows:
+            if source in node.all_input_nodes and not axis.is_contiguous(tuple(value_of(source).shape)):
+                window = (source, axis)
+                start, stop = found.windows[window]
+                sizes[window] = nbytes(value_of(source)) * (stop - start) // axis.size
+                first.setdefault(window, index)
+                last[window] = index
+    for output in tiling.outputs:
+        held = views.get(output)
+        last[held.node if held is not None and held.node in order else output] = len(running) - 1
+    change = [0] * (len(running) + 1)
+    for key, size in sizes.items():
+        change[first[key]] += size
+        change[last[key] + 1] -= size
+    most = live = 0
+    for index, node in enumerate(running):
+        live += change[index]
+        extra = 0
+        if attention == "materialized" and score_bytes(node):
+            low, high = found.made[node]
+            extra = score_bytes(node) * (high - low) // tiling.axes[node].size
+        most = max(most, live + extra)
+    return most
+
+
+def run_peak(nodes: Sequence[Node], kept: set[Node], views: Mapping[Node, Buffer | None]) -> tuple[int, int]:
+    """The most bytes that running some operators needs beside what was there, and what stays of it.
+
+    Args:
+        kept: those whose results are needed afterwards.
+    """
+    order = {node: index for index, node in enumerate(nodes)}
+    last: dict[Node, int] = {}
+    for index, node in enumerate(nodes):
+        for used in (node, *node.all_input_nodes):
+            buffer = views.get(used)
+            owner = buffer.node if buffer is not None and buffer.node in order else used
+            if owner in order:
+                last[owner] = len(nodes) if used in kept else max(index, last.get(owner, index))
+    live = most = stays = 0
+    ending: dict[int, int] = {}
+    for index, node in enumerate(nodes):
+        if node in last:
+            size = nbytes(value_of(node))
+            live += size
+            ending[last[node]] = ending.get(last[node], 0) + size
+        most = max(most, live)
+        live -= ending.get(index, 0)
+    stays = ending.get(len(nodes), 0)
+    return most, stays
