@@ -177,7 +177,7 @@ class Planner:
             if start not in cost or max(self.line.during[start:stop]) <= budget:
                 continue
             made = [node for node in self.line.nodes[start:stop] if self.line.last_use[node] >= stop]
-            if not made or self.line.live[start] + max(nbytes(value_of(node)) for node in made) > budget:
+            if not made or self.line.live[start] > budget:
                 continue
             seed = max(made, key=lambda node: (nbytes(value_of(node)), self._index[node]))
             shape = tuple(value_of(seed).shape)
