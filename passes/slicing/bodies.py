@@ -36,17 +36,20 @@ class Body:
 
 def outline(module: GraphModule, nodes: Sequence[Node], results: Sequence[Node], name: str) -> tuple[GraphModule, tuple[Node, ...]]:
     """Some operators of a graph as a graph of its own, and the values that it takes."""
-    inside = set(nodes)
+    needed = set(results)
+    kept: list[Node] = []
+    for node in reversed(nodes):
+        if node in needed:
+            kept.append(node)
+            needed.update(node.all_input_nodes)
+    inside = set(kept)
     builder = _Builder(module)
-    taken: dict[Node, None] = {}
-    for node in nodes:
-        for source in node.all_input_nodes:
-            if source not in inside and source.op != "get_attr":
-                taken[source] = None
+    taken = [node for node in module.graph.nodes if node in needed and node not in inside and node.op != "get_attr"]
     env = {source: builder.placeholder(source, source.meta["val"]) for source in taken}
-    for node in nodes:
+    for node in reversed(kept):
         env[node] = builder.copy(node, env)
-    return builder.finish([env[node] for node in results], name), tuple(taken)
+    made = [builder.weight(node) if node.op == "get_attr" else env[node] for node in results]
+    return builder.finish(made, name), tuple(taken)
 
 
 def part_of(module: GraphModule, tiling: Tiling, found: Spans, name: str) -> Body:

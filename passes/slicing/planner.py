@@ -23,6 +23,7 @@ from penstock.passes.slicing.tiling import Spans, Tiling, Window, spans, tile
 from penstock.passes.slicing.timeline import Timeline, part_bytes, run_peak, timeline
 
 _STARTS = 28  # borders looked back from the end of a run
+_INNER = 60  # graphs of parts that are planned in their turn, at most
 _LAUNCH = 4e-6  # seconds to start an operator
 _BYTES_PER_SECOND = 20e9
 _FLOPS_PER_SECOND = 500e9
@@ -114,15 +115,18 @@ class Planner:
             return Schedule((), self.unsliced_bytes, 0.0)
         return self._path(budget, nested=False) or (self._path(budget, nested=True) if self._depth else None)
 
-    def least(self, tolerance: float = 0.02) -> Schedule:
+    def least(self, tolerance: float = 0.03) -> Schedule:
         """The schedule with the fewest bytes that the planner finds."""
-        low, best = max(self.line.live[0], self.line.live[-1]), Schedule((), self.unsliced_bytes, 0.0)
-        while best.bytes > low * (1 + tolerance):
-            found = self.plan((low + best.bytes) // 2)
-            if found is None:
-                low = (low + best.bytes) // 2 + 1
-            else:
-                best = found
+        best = Schedule((), self.unsliced_bytes, 0.0)
+        for nested in (False, True) if self._depth else (False,):
+            low = max(self.line.live[0], self.line.live[-1], 1)
+            while best.bytes > low * (1 + tolerance):
+                middle = (low + best.bytes) // 2
+                found = self._path(middle, nested)
+                if found is None:
+                    low = middle + 1
+                else:
+                    best = found
         return best
 
     def _path(self, budget: int, nested: bool) -> Schedule | None:
@@ -136,7 +140,10 @@ class Planner:
                 cost[border] = (before[0], max(before[1], self.line.during[border - 1]), border - 1, None)
             if border not in borders or border in cost or not over:
                 continue
-            for group in self._groups(border, borders[border], budget, cost, nested):
+            found = list(self._groups(border, borders[border], budget, cost, nested=False))
+            if nested and not found:
+                found = list(self._groups(border, borders[border], budget, cost, nested=True))
+            for group in found:
                 known = cost.get(border)
                 total = cost[group.start][0] + group.seconds
                 if known is None or total < known[0]:
@@ -176,7 +183,7 @@ class Planner:
         for start in starts:
             if start not in cost or max(self.line.during[start:stop]) <= budget:
                 continue
-            made = [node for node in self.line.nodes[start:stop] if self.line.last_use[node] >= stop]
+            made = self.made(start, stop)
             if not made or self.line.live[start] > budget:
                 continue
             seed = max(made, key=lambda node: (nbytes(value_of(node)), self._index[node]))
@@ -228,6 +235,8 @@ class Planner:
         for parts in dict.fromkeys((counts[-1], counts[len(counts) // 2], counts[0])):
             key = (start, stop, axis, parts)
             if key not in self._inner:
+                if len(self._inner) >= _INNER:
+                    continue
                 found = self._middle(tiling, parts)
                 self._inner[key] = self.inner(part_of(self.module, tiling, found, "part").module)
             inner = self._inner[key].plan(budget - base)
@@ -239,28 +248,37 @@ class Planner:
                 best = Group(start, stop, seed, axis, tiling, parts, most, inner.bytes, seconds, reuses, inner)
         return best
 
+    def made(self, start: int, stop: int) -> list[Node]:
+        """The values that a run makes for later."""
+        return [node for node in self.line.nodes[start:stop] if self.line.last_use.get(node, -1) >= stop]
+
     def _tiling(self, start: int, stop: int, seed: Node, axis: Axis) -> Tiling | None:
         key = (start, stop, seed, axis)
         if key not in self._tilings:
             try:
-                self._tilings[key] = tile(self.line.nodes[start:stop], seed, axis)
+                run = self.line.with_views(self.line.nodes[start:stop])
+                self._tilings[key] = tile(run, set(self.made(start, stop)), seed, axis)
             except Whole:
                 self._tilings[key] = None
         return self._tilings[key]
 
     def _base(self, start: int, stop: int, tiling: Tiling) -> tuple[int, int, Mapping[Node, Node]]:
         """Bytes that are alive all through the loop, the most while what is hoisted runs, and what is written over."""
-        inside = set(tiling.sliced)
-        kept = {
-            node
-            for node in tiling.hoisted
-            if self.line.last_use[node] >= stop or any(user in inside for user in node.users)
-        }
+        kept = set(self.kept(tiling, stop))
         most, stays = run_peak(tiling.hoisted, kept, self._views)
         reuses = self._reuses(start, stop, tiling)
         made = sum(nbytes(value_of(node)) for node in tiling.outputs if node not in reuses)
         live = self.line.live[start]
         return live + stays + made, live + most, reuses
+
+    def kept(self, tiling: Tiling, stop: int) -> list[Node]:
+        """What is made before the loop and needed in it or after it."""
+        inside = set(tiling.sliced)
+        return [
+            node
+            for node in tiling.hoisted
+            if self.line.last_use.get(node, -1) >= stop or any(user in inside for user in node.users)
+        ]
 
     def _reuses(self, start: int, stop: int, tiling: Tiling) -> Mapping[Node, Node]:
         """Outputs that can be written where a value lies that dies in this run.
@@ -296,8 +314,7 @@ class Planner:
         if buffer is None or buffer.node.op != "call_function" or nbytes(value_of(value)) != nbytes(value_of(buffer.node)):
             return False
         return self._index[value] < start and all(
-            self.line.last_use[node] < (stop if node is value or self._index[node] >= start else start)
-            for node in self._looking[buffer.node]
+            self.line.last_use[node] < stop for node in self._looking[buffer.node] if node in self.line.last_use
         )
 
     def _owner(self, node: Node) -> Node:

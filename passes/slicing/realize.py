@@ -13,7 +13,7 @@ from penstock.passes.core.program import Call, Op, Piece, SliceLoop, Window, pla
 from penstock.passes.core.shapes import dtype_name, dtype_of, shape_of
 from penstock.passes.slicing.bodies import outline, part_of
 from penstock.passes.slicing.planner import Group, Planner, Schedule
-from penstock.passes.slicing.tiling import Spans, Tiling, clipped, spans
+from penstock.passes.slicing.tiling import Range, Spans, Tiling, clipped, spans
 
 
 @dataclass
@@ -59,7 +59,7 @@ class _Scope:
         self._names: dict[Node, str] = dict(self._args)
         self._results = list(zip(result_nodes(self._module), results, strict=True))
         for node, result in self._results:
-            if node.op == "call_function":
+            if node.op == "call_function" and planner.line.base[node] is node:
                 self._names.setdefault(node, result)
 
     def ops(self) -> Iterator[Op]:
@@ -71,17 +71,21 @@ class _Scope:
             at = group.stop
         yield from self._plain(at, len(self._planner.line.nodes))
         left = [(node, result) for node, result in self._results if self._names.get(node) != result]
-        if left:  # an argument or a weight that is a result, or a value that is two
-            graph, taken = outline(self._module, (), [node for node, _ in left], f"{self._name}_results")
+        if left:  # an argument, a weight or a view that is a result, or a value that is two
+            nodes = [node for node, _ in left]
+            made = [node for node in nodes if self._planner.line.base[node] is not node]
+            run = [node for node in self._planner.line.with_views(made) if node not in self._names]
+            graph, taken = outline(self._module, list(dict.fromkeys(run)), nodes, f"{self._name}_results")
             yield self._call(graph, taken, [result for _, result in left], f"{self._name}_results")
 
     def _plain(self, start: int, stop: int) -> Iterator[Op]:
         nodes = self._planner.line.nodes[start:stop]
-        used = [node for node in nodes if self._planner.line.last_use[node] >= stop]
+        used = self._planner.made(start, stop)
         if used:
             yield self._outlined(nodes, used, f"{self._name}_{start}")
 
     def _outlined(self, nodes: Sequence[Node], used: Sequence[Node], name: str) -> Call:
+        nodes = self._planner.line.with_views(nodes)
         graph, taken = outline(self._module, nodes, used, name)
         return self._call(graph, taken, [self._value(node) for node in used], name)
 
@@ -92,13 +96,7 @@ class _Scope:
         return self._names.setdefault(node, f"{self._name}.{node.name}")
 
     def _sliced(self, group: Group) -> Iterator[Op]:
-        inside = set(group.tiling.sliced)
-        last_use = self._planner.line.last_use
-        kept = [
-            node
-            for node in group.tiling.hoisted
-            if last_use[node] >= group.stop or any(user in inside for user in node.users)
-        ]
+        kept = self._planner.kept(group.tiling, group.stop)
         name = f"{self._name}_{group.start}"
         if kept:
             yield self._outlined(group.tiling.hoisted, kept, f"{name}_whole")
@@ -123,14 +121,12 @@ class _Scope:
         body = part_of(self._module, tiling, first, name)
         args: list[tuple[str, Window | None]] = [(self._names[node], None) for node in body.whole]
         for node, axis in body.windows:
-            low, high = first.windows[node, axis]
-            args.append((self._names[node], _window(axis, low, step.windows[node, axis][0] - low, high - low)))
+            args.append((self._names[node], _window(axis, first.windows[node, axis], step.windows[node, axis], count)))
         params = tuple(f"{name}.arg{index}" for index, _ in enumerate(args))
         returns = tuple(f"{name}.result{index}" for index, _ in enumerate(tiling.outputs))
         tiles = []
         for node in tiling.outputs:
-            low, high = first.tiles[node]
-            tiles.append(_window(tiling.axes[node], low, step.tiles[node][0] - low, high - low))
+            tiles.append(_window(tiling.axes[node], first.tiles[node], step.tiles[node], count))
         ops: tuple[Op, ...]
         if group.inner is None:
             ops = (Call(self._made.add(name, body.module), params, returns),)
@@ -141,8 +137,11 @@ class _Scope:
         return Piece(count, tuple(args), params, ops, returns, tuple(tiles))
 
 
-def _window(axis: Axis, start: int, step: int, extent: int) -> Window:
-    return Window(axis.dim, axis.outer, axis.size, axis.inner, start, step or extent, extent)
+def _window(axis: Axis, first: Range, second: Range, count: int) -> Window:
+    """The window that moves from the range of one part to that of the next."""
+    start, extent = first[0], first[1] - first[0]
+    step = second[0] - start if count > 1 else extent
+    return Window(axis.dim, axis.outer, axis.size, axis.inner, start, step, extent)
 
 
 def _runs(tiling: Tiling, parts: int) -> Iterator[tuple[Spans, Spans, int]]:

@@ -9,7 +9,7 @@ Using Streamlined Inference", NeurIPS 2024, sections 3.1 and 3.2.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from torch.fx import Node
@@ -61,19 +61,20 @@ class Spans:
     padding: dict[Node, dict[str, tuple[int, int]]] = field(default_factory=dict)
 
 
-def tile(run: Sequence[Node], seed: Node, axis: Axis) -> Tiling:
+def tile(run: Sequence[Node], outputs: Set[Node], seed: Node, axis: Axis) -> Tiling:
     """Cut a run along an axis of one of its results.
 
     Args:
         run: operators in order; nothing outside of it may lie between them that they depend on.
-        seed: one of them, used after the run.
+        outputs: those whose results are needed after the run.
+        seed: one of the outputs.
 
     Raises:
         Whole: it cannot be cut; the text says why.
     """
     for _ in range(_TRIES):
         try:
-            return _tile(run, seed, axis)
+            return _tile(run, outputs, seed, axis)
         except Coarser as limit:
             if limit.size >= axis.size or axis.size % limit.size:
                 break
@@ -83,7 +84,7 @@ def tile(run: Sequence[Node], seed: Node, axis: Axis) -> Tiling:
     raise Whole("its positions hang together")
 
 
-def _tile(run: Sequence[Node], seed: Node, axis: Axis) -> Tiling:
+def _tile(run: Sequence[Node], outputs: Set[Node], seed: Node, axis: Axis) -> Tiling:
     inside = set(run)
     axes: dict[Node, Axis] = {seed: axis}
     needs: dict[Node, Needs] = {}
@@ -96,7 +97,7 @@ def _tile(run: Sequence[Node], seed: Node, axis: Axis) -> Tiling:
                 if node is seed:
                     raise
                 whole.add(node)
-        elif any(user not in inside for user in node.users):
+        elif node in outputs:
             whole.add(node)  # another result, which does not follow the axis
         sources = inputs_of(node) if node in needs else dict(enumerate(node.all_input_nodes))
         for key, source in sources.items():
@@ -115,7 +116,7 @@ def _tile(run: Sequence[Node], seed: Node, axis: Axis) -> Tiling:
         hoisted=tuple(node for node in run if node in whole),
         axes={node: axes[node] for node in sliced},
         needs={node: needs[node] for node in sliced},
-        outputs=tuple(node for node in sliced if any(user not in inside for user in node.users)),
+        outputs=tuple(node for node in sliced if node in outputs),
         size=axis.size,
     )
 

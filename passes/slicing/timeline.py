@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch.fx import GraphModule, Node
 
-from penstock.passes.analysis.aliases import Buffer, buffers_of
+from penstock.passes.analysis.aliases import Buffer, buffers_of, is_view
 from penstock.passes.analysis.memory import Attention, score_bytes
 from penstock.passes.core.program import placeholders, result_nodes
 from penstock.passes.core.shapes import nbytes, value_of
@@ -22,14 +22,32 @@ class Timeline:
         nodes: its operators in order.
         live: bytes alive at the border before each operator, and after the last.
         during: bytes alive while each operator runs.
-        last_use: for each operator or placeholder, the index of the last operator that uses it; the number of operators
-            for a result of the graph, -1 for what nothing uses.
+        base: for each node, the value that it looks into: itself, unless it is a view. Only bases pass from one step of a
+            plan to the next; views are made again where they are used.
+        last_use: for each base, the index of the last operator that uses it or a view of it; the number of operators for
+            a result of the graph, -1 for what nothing uses.
     """
 
     nodes: tuple[Node, ...]
     live: tuple[int, ...]
     during: tuple[int, ...]
+    base: Mapping[Node, Node]
     last_use: Mapping[Node, int]
+
+    def with_views(self, nodes: Sequence[Node]) -> tuple[Node, ...]:
+        """Some operators, and before them the views from elsewhere that they use."""
+        inside = set(nodes)
+        before: dict[Node, None] = {}
+
+        def add(node: Node) -> None:
+            for source in node.all_input_nodes:
+                if source not in inside and source not in before and self.base[source] is not source:
+                    add(source)
+                    before[source] = None
+
+        for node in nodes:
+            add(node)
+        return (*before, *nodes)
 
 
 def timeline(module: GraphModule, attention: Attention, free: frozenset[Node] = frozenset()) -> Timeline:
@@ -44,17 +62,21 @@ def timeline(module: GraphModule, attention: Attention, free: frozenset[Node] = 
         last_use[parameter] = -1
         for buffer in buffers[parameter]:
             first[buffer] = last[buffer] = -1
+    base = {node: node for node in module.graph.nodes}
     for index, node in enumerate(nodes):
-        last_use[node] = -1
+        if is_view(node) and isinstance(node.args[0], Node):
+            base[node] = base[node.args[0]]
+        else:
+            last_use[node] = -1
         for buffer in buffers[node]:
             first.setdefault(buffer, index)
             last[buffer] = max(last.get(buffer, index), index)
         for source in node.all_input_nodes:
-            last_use[source] = index
+            last_use[base[source]] = index
             for buffer in buffers[source]:
                 last[buffer] = index
     for result in result_nodes(module):
-        last_use[result] = count
+        last_use[base[result]] = count
         for buffer in buffers[result]:
             last[buffer] = count
     live, during = [0] * (count + 2), [0] * (count + 1)
@@ -72,6 +94,7 @@ def timeline(module: GraphModule, attention: Attention, free: frozenset[Node] = 
         nodes,
         tuple(live[: count + 1]),
         tuple(bytes_ + extra for bytes_, extra in zip(during, scratch, strict=False)),
+        base,
         last_use,
     )
 
