@@ -17,6 +17,7 @@ from penstock.passes.legalize.decompose_to_core import DecomposeToCore
 from penstock.passes.legalize.explicit_promotion import ExplicitPromotion
 from penstock.passes.legalize.float64 import Float64ToFloat32
 from penstock.passes.legalize.functional_copy import FunctionalCopy
+from penstock.passes.legalize.group_norm_halves import GroupNormHalves
 from penstock.passes.legalize.grouped_query_attention import GroupedQueryAttention
 from penstock.passes.legalize.instance_norm import InstanceNormToGroupNorm
 from penstock.passes.legalize.masked_index_put import MaskedIndexPut
@@ -85,6 +86,7 @@ LEGALIZE: tuple[Pass, ...] = (
     InstanceNormToGroupNorm(),
     NativeNormToNorm(),
     AffineBatchNorm(),
+    GroupNormHalves(),
     DecomposeRmsNorm(),
     VectorNorm(),
     PixelShuffle(),

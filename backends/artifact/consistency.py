@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from penstock.passes.core.program import Call
+
 if TYPE_CHECKING:
     from penstock.backends.artifact.manifest import Manifest
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from penstock.backends.digest import sign
-from penstock.backends.plan.launches import Copy, Kernel, Op
+from penstock.backends.plan.launches import Copy, Kernel, Loop, Op, Value
 from penstock.backends.plan.layout import LaunchPlan, PlacedBody, PlacedValue
 
 PLAN = "plan.json"
@@ -79,7 +79,7 @@ def _graph(name: str, placed: PlacedBody) -> str:
     parts = [
         f'"parameters": {json.dumps([str(parameter) for parameter in body.parameters])}',
         f'"values": {_lines(map(_value, placed.values), 4)}',
-        f'"ops": {_lines(map(_op, body.ops), 4)}',
+        f'"ops": {_lines((_op(op, body.values) for op in body.ops), 4)}',
     ]
     return f"\n  {json.dumps(name)}: {{\n   " + ",\n   ".join(parts) + "}"
 
@@ -89,8 +89,17 @@ def _value(value: PlacedValue) -> dict[str, Any]:
     return {"name": value.name, "type": str(value.type), "at": at}
 
 
-def _op(op: Op) -> dict[str, Any]:
-    return {"copy": [op.source, op.target]} if isinstance(op, Copy) else {"launch": op.kernel, "args": op.args}
+def _op(op: Op, values: Sequence[Value]) -> dict[str, Any]:
+    if isinstance(op, Loop):
+        return {"loop": op.count, "ops": [_op(inner, values) for inner in op.ops]}
+    if isinstance(op, Copy):
+        return {"copy": [_arg(op.source, values), _arg(op.target, values)]}
+    return {"launch": op.kernel, "args": [_arg(arg, values) for arg in op.args]}
+
+
+def _arg(value: int, values: Sequence[Value]) -> Any:
+    strides = values[value].strides
+    return [value, *strides] if any(strides) else value
 
 
 def _phase(phase: Any) -> dict[str, Any]:

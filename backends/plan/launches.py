@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -80,12 +80,18 @@ class Storage:
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor in a storage; several values may look into one."""
+    """A tensor in a storage; several values may look into one.
+
+    Attributes:
+        offset: in bytes, in the first iteration of all loops around.
+        strides: bytes by which it moves with each iteration of each loop around, the outermost first.
+    """
 
     name: str
     type: Type
     storage: int
     offset: int = 0
+    strides: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,15 @@ class Copy:
     target: int
 
 
-Op = Launch | Copy
+@dataclass(frozen=True)
+class Loop:
+    """Run some ops a number of times, on values that move."""
+
+    count: int
+    ops: tuple[Op, ...]
+
+
+Op = Launch | Copy | Loop
 
 
 @dataclass(frozen=True)
@@ -123,21 +137,42 @@ class Body:
     ops: tuple[Op, ...]
 
 
-def touched(op: Op) -> tuple[int, ...]:
-    """The values that an op reads or writes."""
-    return op.args if isinstance(op, Launch) else (op.source, op.target)
-
-
 def lifetimes(body: Body) -> list[tuple[int, int] | None]:
-    """For each storage, the first and the last op that touches it; None for one that none touches."""
-    result: list[tuple[int, int] | None] = [None] * len(body.storages)
-    for position, storage in _touches(body):
-        known = result[storage]
-        result[storage] = (position if known is None else known[0], position)
+    """For each storage, the first and the last moment at which its content is needed; None for one that none touches.
+
+    A moment is one op, those inside of loops counted one after the other. What a loop shares with the outside, or with
+    the caller, is needed from its first op to its last.
+    """
+    touches: list[list[int]] = [[] for _ in body.storages]
+    loops: list[tuple[int, int]] = []
+    _walk(body, body.ops, 0, touches, loops)
+    result: list[tuple[int, int] | None] = []
+    for storage, moments in zip(body.storages, touches, strict=True):
+        if not moments:
+            result.append(None)
+            continue
+        first, last = min(moments), max(moments)
+        for start, stop in loops:  # inner ones first
+            inside = any(start <= moment < stop for moment in moments)
+            if inside and (storage.space != "local" or first < start or last >= stop):
+                first, last = min(first, start), max(last, stop - 1)
+        result.append((first, last))
     return result
 
 
-def _touches(body: Body) -> Iterator[tuple[int, int]]:
-    for position, op in enumerate(body.ops):
-        for value in touched(op):
-            yield position, body.values[value].storage
+def moments(ops: Iterable[Op]) -> int:
+    """How many ops there are, those inside of loops counted, loops themselves not."""
+    return sum(moments(op.ops) if isinstance(op, Loop) else 1 for op in ops)
+
+
+def _walk(body: Body, ops: Iterable[Op], at: int, touches: list[list[int]], loops: list[tuple[int, int]]) -> int:
+    for op in ops:
+        if isinstance(op, Loop):
+            start = at
+            at = _walk(body, op.ops, at, touches, loops)
+            loops.append((start, at))
+            continue
+        for value in op.args if isinstance(op, Launch) else (op.source, op.target):
+            touches[body.values[value].storage].append(at)
+        at += 1
+    return at

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from penstock.backends.plan.launches import Body, Kernel, Type, lifetimes
+from penstock.backends.plan.launches import Body, Kernel, Type, lifetimes, moments
+from penstock.backends.plan.loops import loop_body
 from penstock.backends.plan.placement import Block, Placement, place
 from penstock.backends.plan.reuse import shared
-from penstock.passes.core.program import Call, Plan, Signature, TensorSpec
+from penstock.passes.core.program import Call, Op, Plan, Signature, TensorSpec
 from penstock.passes.core.shapes import dtype_name, dtype_named
 
 
@@ -90,7 +91,8 @@ def lay_out(
         TooLargeError: one tensor alone is larger than that.
     """
     bodies = {name: shared(body, kernels) for name, body in bodies.items()}
-    carried = _Carried(bodies, plan, signature)
+    carried = _Carried(bodies, plan, signature, alignment)
+    bodies = {name: body for name, body in carried.bodies.items() if carried.starts[name]}
     blocks = list(carried.blocks())
     locals_of: dict[str, dict[int, int]] = {}
     for name, body in bodies.items():
@@ -130,7 +132,7 @@ def lay_out(
         bodies={name: placed(body, locals_of[name]) for name, body in bodies.items()},
         weights={name: weights[name] for name in positions},
         values=tuple(
-            PlacedValue(item.spec.name, type_of(item.spec), Place("arena", *placement.places[index]))
+            PlacedValue(item.spec.name, type_of(item.spec), carried.place(index, placement.places))
             for index, item in enumerate(carried.items)
         ),
         inputs=carried.inputs,
@@ -153,49 +155,86 @@ class _Item:
     spec: TensorSpec
     first: int
     last: int
+    lies_in: int | None = None  # the value whose memory it takes over
+
+    @property
+    def alive(self) -> tuple[int, int]:
+        return self.first, self.last
 
 
 class _Carried:
     """The values of a plan over time. An op of a call is a moment; a value bound again is another value."""
 
-    def __init__(self, bodies: Mapping[str, Body], plan: Plan, signature: Signature) -> None:
+    def __init__(self, bodies: Mapping[str, Body], plan: Plan, signature: Signature, alignment: int) -> None:
         self.items: list[_Item] = []
+        self.bodies = dict(bodies)  # those of loops are added as they are met
         self.starts: dict[str, list[int]] = {name: [] for name in bodies}
-        self._bodies = bodies
+        self._alignment = alignment
         self._spans = {name: _parameter_spans(body) for name, body in bodies.items()}
         self._current: dict[str, int] = {}
         self._now = 0
         self.inputs = tuple(self._add(spec, 0) for spec in signature.inputs)
         self.phases = tuple(
-            (phase.name, tuple(tuple(map(self._call, step)) for step in phase.steps)) for phase in plan.phases
+            (phase.name, tuple(tuple(map(self._op, step)) for step in phase.steps)) for phase in plan.phases
         )
         self.outputs = tuple(self._current[spec.name] for spec in signature.outputs)
         for output in self.outputs:
             self.items[output].last = self._now
 
     def blocks(self) -> list[Block]:
-        """One block per value."""
-        return [Block(item.spec.name, type_of(item.spec).bytes, ((item.first, item.last),)) for item in self.items]
+        """One block per value; one that takes over the memory of another has none of its own."""
+        for index, item in enumerate(self.items):
+            holder = index
+            while (other := self.items[holder].lies_in) is not None:
+                holder = other
+            self.items[holder].last = max(self.items[holder].last, item.last)
+        return [
+            Block(item.spec.name, 0 if item.lies_in is not None else type_of(item.spec).bytes, (item.alive,))
+            for item in self.items
+        ]
+
+    def place(self, index: int, places: Sequence[tuple[int, int]]) -> Place:
+        """Where a value lies."""
+        while (other := self.items[index].lies_in) is not None:
+            index = other
+        return Place("arena", *places[index])
 
     def _add(self, spec: TensorSpec, moment: int) -> int:
         self._current[spec.name] = len(self.items)
         self.items.append(_Item(spec, moment, moment))
         return len(self.items) - 1
 
-    def _call(self, call: Call) -> PlacedCall:
-        body, spans = self._bodies[call.graph], self._spans[call.graph]
+    def _op(self, op: Op) -> PlacedCall:
+        if isinstance(op, Call):
+            return self._run(op.graph, op.args, op.results, ())
+        name = f"{op.results[0]}.loop"
+        types = {arg: type_of(self.items[self._current[arg]].spec) for arg in op.args}
+        body = loop_body(op, self.bodies, types, self._alignment)
+        while self.bodies.get(name, body) != body:
+            name += "_"
+        if name not in self.bodies:
+            self.bodies[name], self._spans[name], self.starts[name] = body, _parameter_spans(body), []
+        return self._run(name, op.args, op.results, op.reuses)
+
+    def _run(
+        self, name: str, arguments: Sequence[str], made: Sequence[str], reuses: Sequence[str | None]
+    ) -> PlacedCall:
+        body, spans = self.bodies[name], self._spans[name]
         start = self._now
-        self.starts[call.graph].append(start)
-        args = [self._current[name] for name in call.args]
+        self.starts[name].append(start)
+        args = [self._current[argument] for argument in arguments]
+        taken = [None if reused is None else self._current[reused] for reused in reuses]
         for item, span in zip(args, spans, strict=False):
             self.items[item].last = max(self.items[item].last, start + span[1])
         results = []
         types = body.parameters[body.arguments :]
-        for name, kind, span in zip(call.results, types, spans[body.arguments :], strict=True):
-            results.append(self._add(_spec(name, kind), start + span[0]))
+        for result, kind, span in zip(made, types, spans[body.arguments :], strict=True):
+            results.append(self._add(_spec(result, kind), start + span[0]))
             self.items[results[-1]].last = start + span[1]
-        self._now = start + max(1, len(body.ops))
-        return PlacedCall(call.graph, (*args, *results))
+        for item, held in zip(results, taken, strict=False):
+            self.items[item].lies_in = held
+        self._now = start + max(1, moments(body.ops))
+        return PlacedCall(name, (*args, *results))
 
 
 def _spec(name: str, kind: Type) -> TensorSpec:

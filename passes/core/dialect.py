@@ -96,7 +96,7 @@ def _plan(program: Program) -> Iterator[str]:
     bound = {spec.name: (spec.shape, spec.dtype) for spec in program.signature.inputs}
     try:
         _ops(program, tuple(program.plan.ops()), bound)
-    except _Breach as breach:
+    except _BreachError as breach:
         yield str(breach)
         return
     for spec in program.signature.outputs:
@@ -107,7 +107,7 @@ def _plan(program: Program) -> Iterator[str]:
 _Bound = dict[str, tuple[tuple[int, ...], torch.dtype]]
 
 
-class _Breach(Exception):
+class _BreachError(Exception):
     pass
 
 
@@ -117,7 +117,7 @@ def _ops(program: Program, ops: Sequence[Op], bound: _Bound) -> None:
         for name in op.args:
             if name not in bound:
                 user = f"'{op.graph}'" if isinstance(op, Call) else "a loop"
-                raise _Breach(f"the plan passes '{name}' to {user} before it is bound")
+                raise _BreachError(f"the plan passes '{name}' to {user} before it is bound")
         if isinstance(op, Call):
             _call(program, op, bound)
         else:
@@ -127,17 +127,19 @@ def _ops(program: Program, ops: Sequence[Op], bound: _Bound) -> None:
 def _call(program: Program, op: Call, bound: _Bound) -> None:
     graph = program.graphs.get(op.graph)
     if graph is None:
-        raise _Breach(f"the plan calls '{op.graph}', which is no graph of the program")
+        raise _BreachError(f"the plan calls '{op.graph}', which is no graph of the program")
     parameters, results = placeholders(graph), result_nodes(graph)
     if len(parameters) != len(op.args) or len(results) != len(op.results):
-        raise _Breach(
+        raise _BreachError(
             f"the plan calls '{op.graph}' with {len(op.args)} argument(s) and {len(op.results)} result(s); "
             f"it has {len(parameters)} and {len(results)}"
         )
     for parameter, name in zip(parameters, op.args, strict=True):
         value = value_of(parameter)
         if bound[name] != (tuple(value.shape), value.dtype):
-            raise _Breach(f"'{op.graph}' takes {tuple(value.shape)} {value.dtype} for '{name}', which is {bound[name]}")
+            raise _BreachError(
+                f"'{op.graph}' takes {tuple(value.shape)} {value.dtype} for '{name}', which is {bound[name]}"
+            )
     for result, name in zip(results, op.results, strict=True):
         value = value_of(result)
         bound[name] = (tuple(value.shape), value.dtype)
@@ -153,20 +155,22 @@ def _loop(program: Program, loop: SliceLoop, bound: _Bound) -> None:
         for spec, name, window in zip(loop.specs, piece.returns, piece.tiles, strict=True):
             expected = (_seen(spec.name, spec.shape, window, piece.count), spec.dtype)
             if local.get(name) != expected:
-                raise _Breach(f"a loop writes {local.get(name, 'nothing')} into '{spec.name}', expected {expected}")
+                raise _BreachError(
+                    f"a loop writes {local.get(name, 'nothing')} into '{spec.name}', expected {expected}"
+                )
             if piece.count > 1 and window.step != window.extent:
-                raise _Breach(f"the tiles of '{spec.name}' overlap or leave a gap")
+                raise _BreachError(f"the tiles of '{spec.name}' overlap or leave a gap")
     for index, (spec, reused) in enumerate(zip(loop.specs, loop.reuses, strict=True)):
         at = 0
         for piece in loop.pieces:
             window = piece.tiles[index]
             if window.start != at:
-                raise _Breach(f"the tiles of '{spec.name}' overlap or leave a gap at position {at}")
+                raise _BreachError(f"the tiles of '{spec.name}' overlap or leave a gap at position {at}")
             at += piece.count * window.extent
         if at != loop.pieces[0].tiles[index].size:
-            raise _Breach(f"the tiles of '{spec.name}' end at position {at} of {loop.pieces[0].tiles[index].size}")
+            raise _BreachError(f"the tiles of '{spec.name}' end at position {at} of {loop.pieces[0].tiles[index].size}")
         if reused is not None and math.prod(bound[reused][0]) * bound[reused][1].itemsize != spec.nbytes:
-            raise _Breach(f"'{spec.name}' cannot take over the memory of '{reused}'")
+            raise _BreachError(f"'{spec.name}' cannot take over the memory of '{reused}'")
         bound[spec.name] = (spec.shape, spec.dtype)
 
 
@@ -175,5 +179,5 @@ def _seen(name: str, shape: tuple[int, ...], window: Window, count: int) -> tupl
     fits = 0 <= window.dim < len(shape) and window.outer * window.size * window.inner == shape[window.dim]
     last = window.start + (count - 1) * window.step + window.extent
     if not fits or window.start < 0 or last > window.size or window.extent < 1:
-        raise _Breach(f"{window} does not fit '{name}' of shape {shape} in {count} iteration(s)")
+        raise _BreachError(f"{window} does not fit '{name}' of shape {shape} in {count} iteration(s)")
     return window.shape(shape)

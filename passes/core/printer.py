@@ -21,7 +21,7 @@ import torch
 from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 
-from penstock.passes.core.program import Call, Op, Program, result_nodes, SliceLoop, Window
+from penstock.passes.core.program import Call, Op, Program, SliceLoop, Window, result_nodes
 from penstock.passes.core.shapes import dtype_name, value_of
 from penstock.passes.core.source import made_by, module_of, source_of
 

@@ -117,8 +117,8 @@ class SliceLoop:
 
     Attributes:
         results: the names of the values that it makes, with their shapes and dtypes.
-        reuses: for each result, the argument whose memory it takes over, or None. Nothing needs that argument later, and
-            an iteration sees of it just what it writes.
+        reuses: for each result, the argument whose memory it takes over, or None. Nothing needs that argument later,
+            and an iteration sees of it just what it writes.
     """
 
     results: tuple[str, ...]

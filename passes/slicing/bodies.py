@@ -34,7 +34,9 @@ class Body:
     windows: tuple[Window, ...]
 
 
-def outline(module: GraphModule, nodes: Sequence[Node], results: Sequence[Node], name: str) -> tuple[GraphModule, tuple[Node, ...]]:
+def outline(
+    module: GraphModule, nodes: Sequence[Node], results: Sequence[Node], name: str
+) -> tuple[GraphModule, tuple[Node, ...]]:
     """Some operators of a graph as a graph of its own, and the values that it takes."""
     needed = set(results)
     kept: list[Node] = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-
 from penstock.passes.analysis.memory import memory
 from penstock.passes.core.base import Exactness, Pass, register
 from penstock.passes.core.context import Context
@@ -16,30 +15,37 @@ from penstock.passes.slicing.planner import Planner
 from penstock.passes.slicing.realize import Realizer
 
 
-
 @register
 @dataclass(frozen=True)
 class FeatureSlicing(Pass):
     """Run groups of operators part by part, so that the peak of memory fits a budget.
 
-    What:
-        Finds where more is alive than the budget allows, and makes runs of consecutive operators there in parts along an
-        axis on which they are independent: frames, tokens, positions, heads, queries. Operators that slide over the axis
-        read the neighbours of their part again; what something needs whole is made before the loop. The cheapest such
-        plan is chosen.
-    Given:
-        main: x f32[2,64,1024] → linear → gelu → linear → y
-    Result:
-        slice (f32[2,64,1024] y): 8 × with x[dim 1 of 64: 8k … +8] → linear → gelu → linear → y[dim 1 of 64: 8k … +8]
-    Options:
-        budget: bytes for weights and activations together, as ``1.5GiB``; ``min`` for as little as there is; empty to
-            take the budget of the compilation.
-        attention: ``fused`` or ``materialized``, as in `penstock.memory`.
-    Exactness:
-        exact: the same operators on the same numbers.
-    Source:
-        Zhan et al., "Fast and Memory-Efficient Video Diffusion Using Streamlined Inference", NeurIPS 2024, section 3,
-        where a person chooses the groups; the analysis of axes and the search are ours.
+    What: finds where more is alive than the budget allows, and makes runs of consecutive operators there in parts along
+    an axis on which they are independent: frames, tokens, positions, heads, queries. Operators that slide over the axis
+    read the neighbours of their part again; what something needs whole is made before the loop. Of all such plans the
+    one that adds the least time is taken.
+
+    Given::
+
+        linear = linear(x, weight)                                  f32[2, 64, 1024]
+        gelu = gelu(linear)                                         f32[2, 64, 1024]
+        y = linear(gelu, weight_1)                                  f32[2, 64, 64]
+
+    Result (the plan)::
+
+        slice (f32[2, 64, 64] y)
+          16 × with a = x[dim 1 of 64: 4k … +4]
+            (b) = main_0_part(a)
+            y[dim 1 of 64: 4k … +4] = b
+
+    Options: `budget` in bytes for weights and activations together, as ``1.5GiB``, or ``min`` for as little as there is;
+    without it, the budget of the compilation, if it has one. `attention` as in `penstock.memory`: ``materialized`` if
+    the kernels of attention store their scores.
+
+    Exactness: exact; the same operators on the same numbers.
+
+    Source: Z. Zhan et al., "Fast and Memory-Efficient Video Diffusion Using Streamlined Inference", NeurIPS 2024,
+    section 3, where a person chooses the groups. The analysis of axes and the search are ours.
     """
 
     budget: str = ""
@@ -48,11 +54,9 @@ class FeatureSlicing(Pass):
     exactness: ClassVar[Exactness] = "exact"
 
     def run(self, program: Program, context: Context) -> Program:
-        wanted: int | None
-        if self.budget == "min":
-            wanted = 0
-        else:
-            wanted = parse_size(self.budget) if self.budget else context.memory_budget
+        """Slice every call of the plan whose memory is above the budget."""
+        given = parse_size(self.budget) if self.budget not in ("", "min") else context.memory_budget
+        wanted = 0 if self.budget == "min" else given
         if wanted is None or memory(program, self.attention).peak_bytes <= wanted:
             return program
         room = max(0, wanted - program.weight_bytes)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch.fx import GraphModule, Node
 
 from penstock.passes.analysis.aliases import Buffer, buffers_of
-from penstock.passes.analysis.axes import Axis, Reach, Whole, inputs_of
+from penstock.passes.analysis.axes import Axis, Reach, WholeError, inputs_of
 from penstock.passes.analysis.cost import node_flops, node_moved_bytes
 from penstock.passes.analysis.memory import Attention
 from penstock.passes.core.program import placeholders
@@ -143,11 +143,11 @@ class Planner:
             found = list(self._groups(border, borders[border], budget, cost, nested=False))
             if nested and not found:
                 found = list(self._groups(border, borders[border], budget, cost, nested=True))
-            for group in found:
+            for each in found:
                 known = cost.get(border)
-                total = cost[group.start][0] + group.seconds
+                total = cost[each.start][0] + each.seconds
                 if known is None or total < known[0]:
-                    cost[border] = (total, max(cost[group.start][1], group.bytes), group.start, group)
+                    cost[border] = (total, max(cost[each.start][1], each.bytes), each.start, each)
         if count not in cost:
             return None
         groups = []
@@ -172,8 +172,12 @@ class Planner:
         kept = [
             border
             for position, border in enumerate(good)
-            if not (0 < position < len(good) - 1 and good[position - 1] == border - 1 and good[position + 1] == border + 1
-                    and live[border - 1] == live[border] == live[border + 1])
+            if not (
+                0 < position < len(good) - 1
+                and good[position - 1] == border - 1
+                and good[position + 1] == border + 1
+                and live[border - 1] == live[border] == live[border + 1]
+            )
         ]
         return {border: kept[max(0, place - _STARTS) : place][::-1] for place, border in enumerate(kept)}
 
@@ -215,7 +219,7 @@ class Planner:
                 else:
                     low = middle + 1
             held, seconds = self._part(start, stop, tiling, axis, counts[low])
-        except Whole:
+        except WholeError:
             return None
         return Group(start, stop, seed, axis, tiling, counts[low], max(base + held, hoist), held, seconds, reuses)
 
@@ -258,14 +262,14 @@ class Planner:
             try:
                 run = self.line.with_views(self.line.nodes[start:stop])
                 self._tilings[key] = tile(run, set(self.made(start, stop)), seed, axis)
-            except Whole:
+            except WholeError:
                 self._tilings[key] = None
         return self._tilings[key]
 
     def _base(self, start: int, stop: int, tiling: Tiling) -> tuple[int, int, Mapping[Node, Node]]:
         """Bytes that are alive all through the loop, the most while what is hoisted runs, and what is written over."""
         kept = set(self.kept(tiling, stop))
-        most, stays = run_peak(tiling.hoisted, kept, self._views)
+        most, stays = run_peak(tiling.hoisted, kept, self._views, self.attention)
         reuses = self._reuses(start, stop, tiling)
         made = sum(nbytes(value_of(node)) for node in tiling.outputs if node not in reuses)
         live = self.line.live[start]
@@ -293,7 +297,11 @@ class Planner:
                 need = tiling.needs[node][key]
                 if source in inside or source.op == "get_attr":
                     continue
-                if need is None or not need.is_parallel or (taken and any(s is source and a != need.axis for s, a in taken)):
+                if (
+                    need is None
+                    or not need.is_parallel
+                    or (taken and any(s is source and a != need.axis for s, a in taken))
+                ):
                     spoiled.add(source)
                 else:
                     taken[source, need.axis] = need
@@ -311,7 +319,11 @@ class Planner:
     def _dies(self, value: Node, start: int, stop: int) -> bool:
         """Whether a run is the last to need the memory of a value from before it."""
         buffer = self._views[value]
-        if buffer is None or buffer.node.op != "call_function" or nbytes(value_of(value)) != nbytes(value_of(buffer.node)):
+        if (
+            buffer is None
+            or buffer.node.op != "call_function"
+            or nbytes(value_of(value)) != nbytes(value_of(buffer.node))
+        ):
             return False
         return self._index[value] < start and all(
             self.line.last_use[node] < stop for node in self._looking[buffer.node] if node in self.line.last_use

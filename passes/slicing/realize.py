@@ -48,7 +48,13 @@ class _Scope:
     """One graph being realised: its values by name."""
 
     def __init__(
-        self, made: Realizer, planner: Planner, schedule: Schedule, args: Sequence[str], results: Sequence[str], name: str
+        self,
+        made: Realizer,
+        planner: Planner,
+        schedule: Schedule,
+        args: Sequence[str],
+        results: Sequence[str],
+        name: str,
     ) -> None:
         self._made = made
         self._planner = planner
@@ -111,9 +117,7 @@ class _Scope:
             shapes=tuple(shape_of(node) for node in outputs),
             dtypes=tuple(dtype_name(dtype_of(node)) for node in outputs),
             pieces=pieces,
-            reuses=tuple(
-                self._names[group.reuses[node]] if node in group.reuses else None for node in outputs
-            ),
+            reuses=tuple(self._names[group.reuses[node]] if node in group.reuses else None for node in outputs),
         )
 
     def _piece(self, group: Group, first: Spans, step: Spans, count: int, name: str) -> Piece:
@@ -152,7 +156,11 @@ def _runs(tiling: Tiling, parts: int) -> Iterator[tuple[Spans, Spans, int]]:
     at = 0
     while at < parts:
         stop = at + 1
-        while stop < parts and keys[stop] == keys[at] and _moved(found[stop - 1], found[stop]) == _moved(found[at], found[at + 1]):
+        while (
+            stop < parts
+            and keys[stop] == keys[at]
+            and _moved(found[stop - 1], found[stop]) == _moved(found[at], found[at + 1])
+        ):
             stop += 1
         yield found[at], found[min(at + 1, stop - 1)], stop - at
         at = stop
@@ -176,6 +184,3 @@ def _moved(part: Spans, following: Spans) -> tuple[Any, ...]:
     """How far every window and tile moves from one part to the next."""
     windows = tuple(following.windows[key][0] - low for key, (low, _) in part.windows.items())
     return windows, tuple(following.tiles[key][0] - low for key, (low, _) in part.tiles.items())
-
-
-

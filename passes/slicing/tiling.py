@@ -1,10 +1,11 @@
-"""A run of operators cut along an axis: which values are made in parts, which are needed whole, and how far parts reach.
+"""A run of operators cut along an axis: what is made in parts, what is needed whole, and how far parts reach.
 
-Demand runs backwards: a part of the run's result asks for ranges of its operands' axes (`penstock.passes.analysis.axes`),
-those for ranges of theirs, up to the values from before the run. What an operator needs whole is made before the loop.
+Demand runs backwards: a part of the run's result asks for ranges of its operands' axes
+(`penstock.passes.analysis.axes`), those for ranges of theirs, up to the values from before the run. What an operator
+needs whole is made before the loop.
 
-Source: the rules of legality are ours; grouping and slicing follow Zhan et al., "Fast and Memory-Efficient Video Diffusion
-Using Streamlined Inference", NeurIPS 2024, sections 3.1 and 3.2.
+Source: the rules of legality are ours; grouping and slicing follow Zhan et al., "Fast and Memory-Efficient Video
+Diffusion Using Streamlined Inference", NeurIPS 2024, sections 3.1 and 3.2.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 
 from torch.fx import Node
 
-from penstock.passes.analysis.axes import Axis, Coarser, Reach, Whole, inputs_of, reach
+from penstock.passes.analysis.axes import Axis, CoarserError, Reach, WholeError, inputs_of, reach
 from penstock.passes.analysis.axes.rules import Needs
 
 Range = tuple[int, int]
@@ -70,18 +71,18 @@ def tile(run: Sequence[Node], outputs: Set[Node], seed: Node, axis: Axis) -> Til
         seed: one of the outputs.
 
     Raises:
-        Whole: it cannot be cut; the text says why.
+        WholeError: it cannot be cut; the text says why.
     """
     for _ in range(_TRIES):
         try:
             return _tile(run, outputs, seed, axis)
-        except Coarser as limit:
+        except CoarserError as limit:
             if limit.size >= axis.size or axis.size % limit.size:
                 break
             axis = axis.coarser(limit.size)
             if axis.size < 2:
                 break
-    raise Whole("its positions hang together")
+    raise WholeError("its positions hang together")
 
 
 def _tile(run: Sequence[Node], outputs: Set[Node], seed: Node, axis: Axis) -> Tiling:
@@ -93,7 +94,7 @@ def _tile(run: Sequence[Node], outputs: Set[Node], seed: Node, axis: Axis) -> Ti
         if node in axes and node not in whole:
             try:
                 needs[node] = _needs(node, axes[node])
-            except Whole:
+            except WholeError:
                 if node is seed:
                     raise
                 whole.add(node)
@@ -109,7 +110,7 @@ def _tile(run: Sequence[Node], outputs: Set[Node], seed: Node, axis: Axis) -> Ti
             elif found is not None:
                 axes[source] = found.axis
     if seed in whole:
-        raise Whole("the result itself is needed whole")
+        raise WholeError("the result itself is needed whole")
     sliced = tuple(node for node in run if node in needs and node not in whole)
     return Tiling(
         sliced=sliced,
@@ -125,7 +126,7 @@ def _needs(node: Node, axis: Axis) -> Needs:
     found = reach(node, axis)
     for key, source in inputs_of(node).items():
         if source.op == "get_attr" and found[key] is not None:
-            raise Whole(f"'{node.name}' would need parts of the weight '{source.target}'")
+            raise WholeError(f"'{node.name}' would need parts of the weight '{source.target}'")
     return found
 
 
@@ -133,13 +134,13 @@ def spans(tiling: Tiling, low: int, high: int) -> Spans:
     """What the part low … high-1 of the seed's axis touches.
 
     Raises:
-        Whole: an output has no whole number of positions in this part.
+        WholeError: an output has no whole number of positions in this part.
     """
     found = Spans()
     for output in tiling.outputs:
         size = tiling.axes[output].size
         if low * size % tiling.size or high * size % tiling.size:
-            raise Whole(f"'{output.name}' has {size} positions for {tiling.size}")
+            raise WholeError(f"'{output.name}' has {size} positions for {tiling.size}")
         found.tiles[output] = (low * size // tiling.size, high * size // tiling.size)
         found.made[output] = found.tiles[output]
     sliced = set(tiling.sliced)

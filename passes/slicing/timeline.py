@@ -22,10 +22,10 @@ class Timeline:
         nodes: its operators in order.
         live: bytes alive at the border before each operator, and after the last.
         during: bytes alive while each operator runs.
-        base: for each node, the value that it looks into: itself, unless it is a view. Only bases pass from one step of a
-            plan to the next; views are made again where they are used.
-        last_use: for each base, the index of the last operator that uses it or a view of it; the number of operators for
-            a result of the graph, -1 for what nothing uses.
+        base: for each node, the value that it looks into: itself, unless it is a view. Only bases pass from one step of
+            a plan to the next; views are made again where they are used.
+        last_use: for each base, the index of the last operator that uses it or a view of it; the number of operators
+            for a result of the graph, -1 for what nothing uses.
     """
 
     nodes: tuple[Node, ...]
@@ -155,7 +155,9 @@ def part_bytes(tiling: Tiling, found: Spans, attention: Attention, views: Mappin
     return most
 
 
-def run_peak(nodes: Sequence[Node], kept: set[Node], views: Mapping[Node, Buffer | None]) -> tuple[int, int]:
+def run_peak(
+    nodes: Sequence[Node], kept: set[Node], views: Mapping[Node, Buffer | None], attention: Attention
+) -> tuple[int, int]:
     """The most bytes that running some operators needs beside what was there, and what stays of it.
 
     Args:
@@ -176,7 +178,7 @@ def run_peak(nodes: Sequence[Node], kept: set[Node], views: Mapping[Node, Buffer
             size = nbytes(value_of(node))
             live += size
             ending[last[node]] = ending.get(last[node], 0) + size
-        most = max(most, live)
+        most = max(most, live + (score_bytes(node) if attention == "materialized" else 0))
         live -= ending.get(index, 0)
     stays = ending.get(len(nodes), 0)
     return most, stays

@@ -4,7 +4,7 @@
 of positions need? `rules_*.py` hold one rule per operator; what has no rule needs everything.
 """
 
-from penstock.passes.analysis.axes.axis import Axis, Coarser, Reach, Whole
+from penstock.passes.analysis.axes.axis import Axis, CoarserError, Reach, WholeError
 from penstock.passes.analysis.axes.rules import inputs_of, reach
 
-__all__ = ["Axis", "Coarser", "Reach", "Whole", "inputs_of", "reach"]
+__all__ = ["Axis", "CoarserError", "Reach", "WholeError", "inputs_of", "reach"]

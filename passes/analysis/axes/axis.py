@@ -1,4 +1,4 @@
-"""An axis is a factor of one dimension; a reach says which positions of an argument's axis a range of positions needs."""
+"""An axis is a factor of one dimension; a reach says which positions of an argument a range of positions needs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 class Axis:
     """The middle factor of a dimension that is ``outer × size × inner``, row-major.
 
-    Position p of the axis is every index ``(o · size + p) · inner + i`` of the dimension. Frames folded into a batch, or
-    heads into channels, are axes like any other.
+    Position p of the axis is every index ``(o · size + p) · inner + i`` of the dimension. Frames folded into a batch,
+    or heads into channels, are axes like any other.
     """
 
     dim: int
@@ -76,11 +76,11 @@ class Reach:
         return low * self.num // self.den + self.first, (high - 1) * self.num // self.den + self.last + 1
 
 
-class Whole(Exception):
+class WholeError(Exception):
     """A result cannot be made in parts along an axis; the text says why."""
 
 
-class Coarser(Exception):
+class CoarserError(Exception):
     """A result can be made in parts along an axis, but only in runs: the axis has to have this many positions."""
 
     def __init__(self, size: int) -> None:
@@ -92,8 +92,8 @@ def through_view(result: Sequence[int], source: Sequence[int], axis: Axis) -> Ax
     """The axis of a reshape's source that is an axis of its result.
 
     Raises:
-        Coarser: it is one only for runs of positions.
-        Whole: it is spread over several dimensions.
+        CoarserError: it is one only for runs of positions.
+        WholeError: it is spread over several dimensions.
     """
     stride = axis.inner * math.prod(result[axis.dim + 1 :])  # elements between two positions
     span = stride * axis.size
@@ -104,5 +104,5 @@ def through_view(result: Sequence[int], source: Sequence[int], axis: Axis) -> Ax
     for dim, extent in enumerate(source):
         below = math.prod(source[dim + 1 :])
         if below > stride and below % stride == 0 and span % below == 0 and (below * extent) % span == 0:
-            raise Coarser(span // below)
-    raise Whole(f"a reshape from {tuple(source)} to {tuple(result)} mixes it with other dimensions")
+            raise CoarserError(span // below)
+    raise WholeError(f"a reshape from {tuple(source)} to {tuple(result)} mixes it with other dimensions")

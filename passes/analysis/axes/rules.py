@@ -10,7 +10,7 @@ import torch
 from torch._ops import OpOverload
 from torch.fx import Node
 
-from penstock.passes.analysis.axes.axis import Axis, Reach, Whole
+from penstock.passes.analysis.axes.axis import Axis, Reach, WholeError
 from penstock.passes.core.arguments import arguments_of
 from penstock.passes.core.printer import op_name
 from penstock.passes.core.shapes import value_of
@@ -45,8 +45,8 @@ class Part:
 Emit = Callable[..., Any]
 """Makes a node: ``emit(target, *args, **kwargs)``."""
 Make = Callable[[Part, Emit, dict[str, Any]], Any]
-"""Makes a part: from the part, an emitter and the operator's arguments by schema name, their tensors replaced by parts. It
-may change the arguments, and returns the node, or None for the same operator on them."""
+"""Makes a part: from the part, an emitter and the operator's arguments by schema name, their tensors replaced by parts.
+It may change the arguments, and returns the node, or None for the same operator on them."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Rule:
     """What is known of an operator.
 
     Attributes:
-        needs: raises `Whole` or `Coarser` where the result cannot be made in parts.
+        needs: raises `WholeError` or `CoarserError` where the result cannot be made in parts.
         make: None where only the tensors differ.
     """
 
@@ -77,23 +77,21 @@ def rule(*targets: OpOverload, make: Make | None = None) -> Callable[[Any], Any]
 
 def inputs_of(node: Node) -> dict[str, Node]:
     """The tensor arguments of an operator by key: the schema's name, with ``.i`` for the items of a list."""
-    found: dict[str, Node] = {}
-    for name, value in arguments_of(node).items():
-        for key, item in _items(name, value):
-            if isinstance(item, Node):
-                found[key] = item
-    return found
+    items = (item for name, value in arguments_of(node).items() for item in _items(name, value))
+    return {key: item for key, item in items if isinstance(item, Node)}
 
 
 def _items(name: str, value: Any) -> list[tuple[str, Any]]:
-    return [(f"{name}.{i}", item) for i, item in enumerate(value)] if isinstance(value, (list, tuple)) else [(name, value)]
+    if isinstance(value, (list, tuple)):
+        return [(f"{name}.{index}", item) for index, item in enumerate(value)]
+    return [(name, value)]
 
 
 def rule_of(node: Node) -> Rule:
     """The rule of an operator.
 
     Raises:
-        Whole: it has none.
+        WholeError: it has none.
     """
     import penstock.passes.analysis.axes.rules_compute
     import penstock.passes.analysis.axes.rules_layout  # noqa: F401 - both fill the table
@@ -103,7 +101,7 @@ def rule_of(node: Node) -> Rule:
     if found is None and isinstance(target, OpOverload) and torch.Tag.pointwise in target.tags:
         found = RULES[torch.ops.aten.add.Tensor]
     if found is None or not isinstance(value_of(node), torch.Tensor):
-        raise Whole(f"{op_name(node)} has no rule")
+        raise WholeError(f"{op_name(node)} has no rule")
     return found
 
 
@@ -111,8 +109,8 @@ def reach(node: Node, axis: Axis) -> Needs:
     """What a part of the result along an axis needs of each tensor argument.
 
     Raises:
-        Whole: parts along this axis cannot be made on their own.
-        Coarser: only runs of positions can.
+        WholeError: parts along this axis cannot be made on their own.
+        CoarserError: only runs of positions can.
     """
     needs = rule_of(node).needs(node, axis)
     missing = inputs_of(node).keys() - needs.keys()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from penstock.passes.analysis.axes.axis import Axis, Coarser, Reach, Whole
+from penstock.passes.analysis.axes.axis import Axis, CoarserError, Reach, WholeError
 from penstock.passes.analysis.axes.rules import Emit, Needs, Part, crop, inputs_of, rule
 from penstock.passes.core.arguments import arguments_of
 from penstock.passes.core.ops import GROUP_NORMALIZE, GROUP_STATS
@@ -18,19 +18,19 @@ aten = torch.ops.aten
 
 
 @rule(aten.linear.default)
-def linear(node: Node, axis: Axis) -> Needs:
+def _linear(node: Node, axis: Axis) -> Needs:
     if axis.dim < len(shape_of(node)) - 1:
         return {"input": Reach(axis)}
     return {key: Reach(axis.at(0)) for key in ("weight", "bias") if key in inputs_of(node)}
 
 
 @rule(aten.matmul.default, aten.bmm.default, aten.mm.default)
-def matmul(node: Node, axis: Axis) -> Needs:
+def _matmul(node: Node, axis: Axis) -> Needs:
     (left, a), (right, b) = inputs_of(node).items()
     rank = len(shape_of(node))
     a_shape, b_shape = shape_of(a), shape_of(b)
     if len(a_shape) < 2 or len(b_shape) < 2:
-        raise Whole("a product with a vector")
+        raise WholeError("a product with a vector")
     if axis.dim == rank - 1:
         return {right: Reach(axis.at(len(b_shape) - 1))}
     if axis.dim == rank - 2:
@@ -54,10 +54,7 @@ def _window(node: Node, dim: int, spatial: int) -> tuple[int, int, int, int]:
             value = default if not value else value[place] if len(value) == spatial else value[0]
         return int(value)
 
-    if "weight" in arguments:
-        size = shape_of(arguments["weight"])[2 + place]
-    else:
-        size = at("kernel_size", 1)
+    size = shape_of(arguments["weight"])[2 + place] if "weight" in arguments else at("kernel_size", 1)
     return size, at("stride", size if "kernel_size" in arguments else 1), at("padding", 0), at("dilation", 1)
 
 
@@ -67,9 +64,9 @@ def _sliding(node: Node, axis: Axis, key: str, spatial: int) -> Reach:
     if (size, stride, padding) == (1, 1, 0):
         return Reach(axis)
     if axis.outer != 1:
-        raise Whole("it is an inner factor of a dimension that a window slides over")
+        raise WholeError("it is an inner factor of a dimension that a window slides over")
     if axis.inner != 1:
-        raise Whole("a window slides over the elements of a run")
+        raise WholeError("a window slides over the elements of a run")
     return Reach(
         Axis(axis.dim, 1, source[axis.dim], 1), num=stride, first=-padding, last=dilation * (size - 1) - padding
     )
@@ -100,30 +97,28 @@ def _convolved(part: Part, emit: Emit, arguments: dict[str, Any]) -> None:
 
 
 @rule(aten.conv1d.default, aten.conv2d.default, aten.conv3d.default, make=_convolved)
-def convolution(node: Node, axis: Axis) -> Needs:
+def _convolution(node: Node, axis: Axis) -> Needs:
     spatial = len(shape_of(node)) - 2
     if axis.dim == 0:
         return {"input": Reach(axis)}
     if axis.dim > 1:
         return {"input": _sliding(node, axis, "input", spatial)}
     groups = arguments_of(node)["groups"]
-    weights: dict[str, Reach | None] = {
-        key: Reach(axis.at(0)) for key in ("weight", "bias") if key in inputs_of(node)
-    }
+    weights: dict[str, Reach | None] = {key: Reach(axis.at(0)) for key in ("weight", "bias") if key in inputs_of(node)}
     if groups == 1:
         return weights
     channels = shape_of(inputs_of(node)["input"])[1]
     if groups % (axis.outer * axis.size) == 0 and axis.outer == 1:
         return {**weights, "input": Reach(Axis(1, 1, axis.size, channels // axis.size))}
     if axis.outer == 1 and math.gcd(groups, axis.size) > 1:
-        raise Coarser(math.gcd(groups, axis.size))
-    raise Whole("channels of one group belong together")
+        raise CoarserError(math.gcd(groups, axis.size))
+    raise WholeError("channels of one group belong together")
 
 
 @rule(aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input)
-def transposed_convolution(node: Node, axis: Axis) -> Needs:
+def _transposed_convolution(node: Node, axis: Axis) -> Needs:
     if axis.dim != 0:
-        raise Whole("a transposed convolution spreads its positions")
+        raise WholeError("a transposed convolution spreads its positions")
     return {"input": Reach(axis)}
 
 
@@ -132,31 +127,31 @@ def _pooled_max(part: Part, emit: Emit, arguments: dict[str, Any]) -> None:
 
 
 @rule(aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default, make=_pooled_max)
-def max_pool(node: Node, axis: Axis) -> Needs:
+def _max_pool(node: Node, axis: Axis) -> Needs:
     arguments = arguments_of(node)
     spatial = len(arguments["kernel_size"])
     if axis.dim < len(shape_of(node)) - spatial:
         return {"self": Reach(axis)}
     if arguments["ceil_mode"] or len(shape_of(node)) != spatial + 2:
-        raise Whole("windows reach beyond the border")
+        raise WholeError("windows reach beyond the border")
     return {"self": _sliding(node, axis, "self", spatial)}
 
 
 @rule(aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default)
-def avg_pool(node: Node, axis: Axis) -> Needs:
+def _avg_pool(node: Node, axis: Axis) -> Needs:
     arguments = arguments_of(node)
     spatial = len(arguments["kernel_size"])
     if axis.dim < len(shape_of(node)) - spatial:
         return {"self": Reach(axis)}
     if arguments["ceil_mode"] or any(arguments["padding"]) or len(shape_of(node)) != spatial + 2:
-        raise Whole("windows reach beyond the border")
+        raise WholeError("windows reach beyond the border")
     return {"self": _sliding(node, axis, "self", spatial)}
 
 
 @rule(aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool3d.default, aten.adaptive_max_pool2d.default)
-def adaptive_pool(node: Node, axis: Axis) -> Needs:
+def _adaptive_pool(node: Node, axis: Axis) -> Needs:
     if axis.dim >= len(shape_of(node)) - len(arguments_of(node)["output_size"]):
-        raise Whole("windows follow the whole extent")
+        raise WholeError("windows follow the whole extent")
     return {"self": Reach(axis)}
 
 
@@ -166,43 +161,45 @@ def _normalized_groups(part: Part, emit: Emit, arguments: dict[str, Any]) -> Non
 
 
 @rule(aten.group_norm.default, make=_normalized_groups)
-def group_norm(node: Node, axis: Axis) -> Needs:
+def _group_norm(node: Node, axis: Axis) -> Needs:
     if axis.dim == 0:
         return {"input": Reach(axis)}
     if axis.dim > 1:
-        raise Whole("its statistics are over the whole dimension")
+        raise WholeError("its statistics are over the whole dimension")
     groups = arguments_of(node)["num_groups"]
     if axis.outer == 1 and groups % axis.size == 0:
-        weights = {key: Reach(axis.at(0)) for key in ("weight", "bias") if key in inputs_of(node)}
-        return {"input": Reach(axis), **weights}
+        needs: dict[str, Reach | None] = {
+            key: Reach(axis.at(0)) for key in ("weight", "bias") if key in inputs_of(node)
+        }
+        return {**needs, "input": Reach(axis)}
     if axis.outer == 1 and math.gcd(groups, axis.size) > 1:
-        raise Coarser(math.gcd(groups, axis.size))
-    raise Whole("channels of one group belong together")
+        raise CoarserError(math.gcd(groups, axis.size))
+    raise WholeError("channels of one group belong together")
 
 
 @rule(GROUP_STATS)
-def group_stats(node: Node, axis: Axis) -> Needs:
+def _group_stats(node: Node, axis: Axis) -> Needs:
     if axis.dim != 0:
-        raise Whole("its statistics belong together")
+        raise WholeError("its statistics belong together")
     return {"x": Reach(axis)}
 
 
 @rule(GROUP_NORMALIZE)
-def group_normalize(node: Node, axis: Axis) -> Needs:
+def _group_normalize(node: Node, axis: Axis) -> Needs:
     if axis.dim == 1:
-        raise Whole("channels of one group belong together")
+        raise WholeError("channels of one group belong together")
     return {"x": Reach(axis), "stats": Reach(axis)} if axis.dim == 0 else {"x": Reach(axis)}
 
 
 @rule(aten.layer_norm.default, aten.rms_norm.default)
-def layer_norm(node: Node, axis: Axis) -> Needs:
+def _layer_norm(node: Node, axis: Axis) -> Needs:
     if axis.dim >= len(shape_of(node)) - len(arguments_of(node)["normalized_shape"]):
-        raise Whole("it normalises over the dimension")
+        raise WholeError("it normalises over the dimension")
     return {"input": Reach(axis)}
 
 
 @rule(aten.batch_norm.default, aten._native_batch_norm_legit_no_training.default)
-def batch_norm(node: Node, axis: Axis) -> Needs:
+def _batch_norm(node: Node, axis: Axis) -> Needs:
     if axis.dim == 1:
         return {key: Reach(axis if key == "input" else axis.at(0)) for key in inputs_of(node)}
     return {"input": Reach(axis)}
@@ -212,32 +209,33 @@ def batch_norm(node: Node, axis: Axis) -> Needs:
     aten.softmax.int, aten._softmax.default, aten.log_softmax.int, aten._log_softmax.default, aten.cumsum.default,
     aten.cumprod.default, aten.sort.default,
 )  # fmt: skip
-def along_one_dim(node: Node, axis: Axis) -> Needs:
+def _along_one_dim(node: Node, axis: Axis) -> Needs:
     if arguments_of(node)["dim"] % len(shape_of(node)) == axis.dim:
-        raise Whole("it needs the whole dimension")
+        raise WholeError("it needs the whole dimension")
     return {"self": Reach(axis)}
 
 
 @rule(
     aten.mean.dim, aten.sum.dim_IntList, aten.amax.default, aten.amin.default, aten.var.correction, aten.prod.dim_int,
-    aten.linalg_vector_norm.default, aten.argmax.default, aten.argmin.default, aten.any.dim, aten.all.dim, aten.logsumexp.default,
+    aten.linalg_vector_norm.default, aten.argmax.default, aten.argmin.default, aten.any.dim, aten.all.dim,
+    aten.logsumexp.default,
 )  # fmt: skip
-def reduction(node: Node, axis: Axis) -> Needs:
+def _reduction(node: Node, axis: Axis) -> Needs:
     arguments = arguments_of(node)
     ((key, source),) = inputs_of(node).items()
     rank = len(shape_of(source))
     dims = arguments["dim"]
     if dims is None or dims == []:
-        raise Whole("it reduces everything")
+        raise WholeError("it reduces everything")
     reduced = {dim % rank for dim in (dims if isinstance(dims, (list, tuple)) else [dims])}
     kept = [dim for dim in range(rank) if arguments["keepdim"] or dim not in reduced]
     if kept[axis.dim] in reduced:
-        raise Whole("it is reduced")
+        raise WholeError("it is reduced")
     return {key: Reach(axis.at(kept[axis.dim]))}
 
 
 @rule(aten.scaled_dot_product_attention.default)
-def attention(node: Node, axis: Axis) -> Needs:
+def _attention(node: Node, axis: Axis) -> Needs:
     inputs = inputs_of(node)
     arguments = arguments_of(node)
     shape = shape_of(node)
@@ -247,17 +245,17 @@ def attention(node: Node, axis: Axis) -> Needs:
         return {"value": Reach(axis)}
     if axis.dim == rank - 2:
         if arguments["is_causal"]:
-            raise Whole("causal attention counts its queries from the first")
+            raise WholeError("causal attention counts its queries from the first")
         needs["query"] = Reach(axis)
     else:
         for key in ("query", "key", "value"):
             held = shape_of(inputs[key])
             if len(held) != rank:
-                raise Whole("its operands have several ranks")
+                raise WholeError("its operands have several ranks")
             if held[axis.dim] == axis.extent:
                 needs[key] = Reach(axis)
             elif held[axis.dim] != 1:  # grouped queries: a head of keys serves a run of heads
-                raise Whole("queries share their keys in groups")
+                raise WholeError("queries share their keys in groups")
     if "attn_mask" in inputs:
         mask = shape_of(inputs["attn_mask"])
         dim = axis.dim - (rank - len(mask))
@@ -285,33 +283,35 @@ def _resampled(part: Part, emit: Emit, arguments: dict[str, Any]) -> Any:
     aten._upsample_nearest_exact1d.vec, aten._upsample_nearest_exact2d.vec, aten._upsample_nearest_exact3d.vec,
     make=_resampled,
 )  # fmt: skip
-def upsample_nearest(node: Node, axis: Axis) -> Needs:
+def _upsample_nearest(node: Node, axis: Axis) -> Needs:
     source, result = shape_of(inputs_of(node)["input"]), shape_of(node)
     if any(to % of for of, to in zip(source[2:], result[2:], strict=True)):
-        raise Whole("the factor is no whole number")
+        raise WholeError("the factor is no whole number")
     if axis.dim < 2:
         return {"input": Reach(axis)}
     if axis.outer != 1 or axis.inner != 1:
-        raise Whole("it is an inner factor of a dimension that is stretched")
+        raise WholeError("it is an inner factor of a dimension that is stretched")
     return {"input": Reach(Axis(axis.dim, 1, source[axis.dim], 1), den=result[axis.dim] // source[axis.dim])}
 
 
-@rule(aten.upsample_bilinear2d.vec, aten.upsample_bicubic2d.vec, aten.upsample_linear1d.vec, aten.upsample_trilinear3d.vec)
-def upsample_linear(node: Node, axis: Axis) -> Needs:
+@rule(
+    aten.upsample_bilinear2d.vec, aten.upsample_bicubic2d.vec, aten.upsample_linear1d.vec, aten.upsample_trilinear3d.vec
+)
+def _upsample_linear(node: Node, axis: Axis) -> Needs:
     if axis.dim > 1:
-        raise Whole("positions are blended")
+        raise WholeError("positions are blended")
     return {"input": Reach(axis)}
 
 
 @rule(aten.embedding.default)
-def embedding(node: Node, axis: Axis) -> Needs:
+def _embedding(node: Node, axis: Axis) -> Needs:
     if axis.dim == len(shape_of(node)) - 1:
         return {"weight": Reach(axis.at(1))}
     return {"indices": Reach(axis)}
 
 
 @rule(aten.index_select.default)
-def index_select(node: Node, axis: Axis) -> Needs:
+def _index_select(node: Node, axis: Axis) -> Needs:
     if arguments_of(node)["dim"] % len(shape_of(node)) == axis.dim:
         return {"index": Reach(axis.at(0))}
     return {"self": Reach(axis)}

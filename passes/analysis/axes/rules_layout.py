@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from penstock.passes.analysis.axes.axis import Axis, Coarser, Reach, Whole, through_view
+from penstock.passes.analysis.axes.axis import Axis, CoarserError, Reach, WholeError, through_view
 from penstock.passes.analysis.axes.rules import Emit, Needs, Part, crop, inputs_of, rule
 from penstock.passes.core.arguments import arguments_of
 from penstock.passes.core.shapes import shape_of
@@ -31,10 +31,10 @@ def broadcast(node: Node, axis: Axis, names: Sequence[str] | None = None) -> Nee
 
 
 @rule(
-    aten.add.Tensor, aten.clone.default, aten.contiguous.default, aten._to_copy.default, aten.to.dtype, aten.dropout.default,
-    aten.copy.default, aten.type_as.default, aten.alias.default, aten.detach.default,
+    aten.add.Tensor, aten.clone.default, aten.contiguous.default, aten._to_copy.default, aten.to.dtype,
+    aten.dropout.default, aten.copy.default, aten.type_as.default, aten.alias.default, aten.detach.default,
 )  # fmt: skip
-def elementwise(node: Node, axis: Axis) -> Needs:
+def _elementwise(node: Node, axis: Axis) -> Needs:
     return broadcast(node, axis)
 
 
@@ -44,12 +44,12 @@ def _full_of_part(part: Part, emit: Emit, arguments: dict[str, Any]) -> None:
 
 
 @rule(aten.full_like.default, aten.zeros_like.default, aten.ones_like.default, aten.empty_like.default)
-def like(node: Node, axis: Axis) -> Needs:
+def _like(node: Node, axis: Axis) -> Needs:
     return broadcast(node, axis)
 
 
 @rule(aten.full.default, aten.zeros.default, aten.ones.default, make=_full_of_part)
-def full(node: Node, axis: Axis) -> Needs:
+def _full(node: Node, axis: Axis) -> Needs:
     return {}
 
 
@@ -63,26 +63,26 @@ def _reshaped(part: Part, emit: Emit, arguments: dict[str, Any]) -> Any:
     aten.unsqueeze.default, aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims,
     make=_reshaped,
 )  # fmt: skip
-def view(node: Node, axis: Axis) -> Needs:
+def _view(node: Node, axis: Axis) -> Needs:
     ((key, source),) = inputs_of(node).items()
     return {key: Reach(through_view(shape_of(node), shape_of(source), axis))}
 
 
 @rule(aten.permute.default)
-def permute(node: Node, axis: Axis) -> Needs:
+def _permute(node: Node, axis: Axis) -> Needs:
     dims = arguments_of(node)["dims"]
     return {"self": Reach(axis.at(dims[axis.dim] % len(dims)))}
 
 
 @rule(aten.transpose.int)
-def transpose(node: Node, axis: Axis) -> Needs:
+def _transpose(node: Node, axis: Axis) -> Needs:
     rank = len(shape_of(node))
     first, second = (arguments_of(node)[name] % rank for name in ("dim0", "dim1"))
     return {"self": Reach(axis.at({first: second, second: first}.get(axis.dim, axis.dim)))}
 
 
 @rule(aten.t.default)
-def t(node: Node, axis: Axis) -> Needs:
+def _t(node: Node, axis: Axis) -> Needs:
     return {"self": Reach(axis.at(len(shape_of(node)) - 1 - axis.dim))}
 
 
@@ -91,16 +91,16 @@ def _expanded(part: Part, emit: Emit, arguments: dict[str, Any]) -> None:
 
 
 @rule(aten.expand.default, make=_expanded)
-def expand(node: Node, axis: Axis) -> Needs:
+def _expand(node: Node, axis: Axis) -> Needs:
     return broadcast(node, axis)
 
 
 @rule(aten.repeat.default)
-def repeat(node: Node, axis: Axis) -> Needs:
+def _repeat(node: Node, axis: Axis) -> Needs:
     source = shape_of(inputs_of(node)["self"])
     dim = axis.dim - (len(shape_of(node)) - len(source))
     if dim < 0 or axis.outer % (axis.extent // source[dim]):
-        raise Whole("it is repeated")
+        raise WholeError("it is repeated")
     return {"self": Reach(Axis(dim, axis.outer * source[dim] // axis.extent, axis.size, axis.inner))}
 
 
@@ -115,17 +115,17 @@ def _interleaved(part: Part, emit: Emit, arguments: dict[str, Any]) -> Any:
 
 
 @rule(aten.repeat_interleave.self_int, make=_interleaved)
-def repeat_interleave(node: Node, axis: Axis) -> Needs:
+def _repeat_interleave(node: Node, axis: Axis) -> Needs:
     arguments = arguments_of(node)
     times, dim = arguments["repeats"], arguments["dim"]
     if dim is None or not isinstance(times, int):
-        raise Whole("it repeats a flattened tensor")
+        raise WholeError("it repeats a flattened tensor")
     if dim % len(shape_of(node)) != axis.dim:
         return {"self": Reach(axis)}
     if axis.inner % times == 0:
         return {"self": Reach(Axis(axis.dim, axis.outer, axis.size, axis.inner // times))}
     if axis.inner != 1 or axis.size % times:
-        raise Whole("runs of repeated elements do not fit its positions")
+        raise WholeError("runs of repeated elements do not fit its positions")
     return {"self": Reach(Axis(axis.dim, axis.outer, axis.size // times, 1), den=times)}
 
 
@@ -138,48 +138,46 @@ def _cut(part: Part, emit: Emit, arguments: dict[str, Any]) -> Any:
 
 
 @rule(aten.slice.Tensor, make=_cut)
-def slice_(node: Node, axis: Axis) -> Needs:
+def _slice_(node: Node, axis: Axis) -> Needs:
     arguments = arguments_of(node)
     source = shape_of(inputs_of(node)["self"])
     if arguments["dim"] % len(source) != axis.dim or source[axis.dim] == axis.extent:
         return {"self": Reach(axis)}
     start, _, step = slice(arguments["start"], arguments["end"], arguments["step"]).indices(source[axis.dim])
     if axis.outer != 1:
-        raise Whole("its dimension is cut, and the axis is an inner factor of it")
+        raise WholeError("its dimension is cut, and the axis is an inner factor of it")
     if step != 1 and axis.inner != 1:
-        raise Whole("its dimension is cut with a step")
+        raise WholeError("its dimension is cut with a step")
     if start % axis.inner or source[axis.dim] % axis.inner:
-        raise Whole("the cut does not meet its positions")
+        raise WholeError("the cut does not meet its positions")
     first = start // axis.inner
-    return {"self": Reach(Axis(axis.dim, 1, source[axis.dim] // axis.inner, axis.inner), num=step, first=first, last=first)}
+    return {
+        "self": Reach(Axis(axis.dim, 1, source[axis.dim] // axis.inner, axis.inner), num=step, first=first, last=first)
+    }
 
 
 @rule(aten.select.int)
-def select(node: Node, axis: Axis) -> Needs:
+def _select(node: Node, axis: Axis) -> Needs:
     rank = len(shape_of(inputs_of(node)["self"]))
     dim = arguments_of(node)["dim"] % rank
     return {"self": Reach(axis.at(axis.dim + (axis.dim >= dim)))}
 
 
-def _joined(part: Part, emit: Emit, arguments: dict[str, Any]) -> None:
-    arguments["tensors"] = [item for item in arguments["tensors"]]
-
-
 @rule(aten.cat.default)
-def cat(node: Node, axis: Axis) -> Needs:
+def _cat(node: Node, axis: Axis) -> Needs:
     rank = len(shape_of(node))
     dim = arguments_of(node)["dim"] % rank
     parts = inputs_of(node)
     if dim != axis.dim:
         return {key: Reach(axis) for key, part in parts.items() if len(shape_of(part)) == rank}
-    raise Whole("it is joined along the axis")
+    raise WholeError("it is joined along the axis")
 
 
 @rule(aten.stack.default)
-def stack(node: Node, axis: Axis) -> Needs:
+def _stack(node: Node, axis: Axis) -> Needs:
     dim = arguments_of(node)["dim"] % len(shape_of(node))
     if dim == axis.dim:
-        raise Whole("it is joined along the axis")
+        raise WholeError("it is joined along the axis")
     return {key: Reach(axis.at(axis.dim - (axis.dim > dim))) for key in inputs_of(node)}
 
 
@@ -197,63 +195,63 @@ def _padded(part: Part, emit: Emit, arguments: dict[str, Any]) -> Any:
         return None
     before, after = part.padding["self"]
     pad[place : place + 2] = [before * part.axis.inner, after * part.axis.inner]
-    return emit(aten.constant_pad_nd.default, arguments["self"], pad, arguments["value"]) if any(pad) else arguments["self"]
+    return (
+        emit(aten.constant_pad_nd.default, arguments["self"], pad, arguments["value"])
+        if any(pad)
+        else arguments["self"]
+    )
 
 
 @rule(aten.constant_pad_nd.default, make=_padded)
-def constant_pad(node: Node, axis: Axis) -> Needs:
+def _constant_pad(node: Node, axis: Axis) -> Needs:
     source = shape_of(inputs_of(node)["self"])
     before, after = pad_dim(arguments_of(node), len(source), axis.dim)
     if before == after == 0:
         return {"self": Reach(axis)}
     if axis.outer != 1:
-        raise Whole("its dimension is padded, and the axis is an inner factor of it")
+        raise WholeError("its dimension is padded, and the axis is an inner factor of it")
     if before < 0 or after < 0 or before % axis.inner or source[axis.dim] % axis.inner:
-        raise Whole("the padding does not meet its positions")
+        raise WholeError("the padding does not meet its positions")
     first = -(before // axis.inner)
     return {"self": Reach(Axis(axis.dim, 1, source[axis.dim] // axis.inner, axis.inner), first=first, last=first)}
 
 
 @rule(aten.slice_scatter.default)
-def slice_scatter(node: Node, axis: Axis) -> Needs:
+def _slice_scatter(node: Node, axis: Axis) -> Needs:
     if arguments_of(node)["dim"] % len(shape_of(node)) == axis.dim:
-        raise Whole("a part of the dimension is replaced")
+        raise WholeError("a part of the dimension is replaced")
     return {"self": Reach(axis), "src": Reach(axis)}
 
 
 @rule(aten.flip.default, aten.roll.default)
-def moved(node: Node, axis: Axis) -> Needs:
+def _moved(node: Node, axis: Axis) -> Needs:
     dims = [dim % len(shape_of(node)) for dim in arguments_of(node)["dims"]]
     if axis.dim in dims or not dims:
-        raise Whole("positions change places")
+        raise WholeError("positions change places")
     return {"self": Reach(axis)}
 
 
-def _shuffled(part: Part, emit: Emit, arguments: dict[str, Any]) -> None:
-    return None
-
-
 @rule(aten.pixel_shuffle.default)
-def pixel_shuffle(node: Node, axis: Axis) -> Needs:
+def _pixel_shuffle(node: Node, axis: Axis) -> Needs:
     factor, rank = arguments_of(node)["upscale_factor"], len(shape_of(node))
     if axis.dim < rank - 3:
         return {"self": Reach(axis)}
     if axis.dim == rank - 3:
         return {"self": Reach(Axis(axis.dim, axis.outer, axis.size, axis.inner * factor * factor))}
     if axis.outer != 1:
-        raise Whole("it is an inner factor of a dimension that is woven")
+        raise WholeError("it is an inner factor of a dimension that is woven")
     if axis.inner % factor:
-        raise Coarser(math.gcd(axis.extent // factor, axis.size))
+        raise CoarserError(math.gcd(axis.extent // factor, axis.size))
     return {"self": Reach(Axis(axis.dim, 1, axis.size, axis.inner // factor))}
 
 
 @rule(aten.pixel_unshuffle.default)
-def pixel_unshuffle(node: Node, axis: Axis) -> Needs:
+def _pixel_unshuffle(node: Node, axis: Axis) -> Needs:
     factor, rank = arguments_of(node)["downscale_factor"], len(shape_of(node))
     if axis.dim < rank - 3:
         return {"self": Reach(axis)}
     if axis.dim == rank - 3:
         if axis.inner % (factor * factor):
-            raise Whole("channels come from positions")
+            raise WholeError("channels come from positions")
         return {"self": Reach(Axis(axis.dim, axis.outer, axis.size, axis.inner // (factor * factor)))}
     return {"self": Reach(Axis(axis.dim, axis.outer, axis.size, axis.inner * factor))}

@@ -1,0 +1,94 @@
+"""Group norm in two halves, in core operators."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch.fx import Node
+
+from penstock.passes.core.base import Operators, Replacement, RewritePass, register
+from penstock.passes.core.ops import GROUP_NORMALIZE, GROUP_STATS
+from penstock.passes.core.rewriter import Emitter
+from penstock.passes.core.shapes import dtype_of, shape_of
+
+aten = torch.ops.aten
+
+
+@register
+@dataclass(frozen=True)
+class GroupNormHalves(RewritePass):
+    """Write the halves of a group norm in reductions and arithmetic, in float32.
+
+    What: statistics are means of the values and of their squared distances from the mean; normalising is one chain of
+    element-wise operators. `FeatureSlicing` makes the halves.
+
+    Given::
+
+        stats = group_stats(x, 2, 1e-05)                            f32[2, 2, 2]
+
+    Result::
+
+        stats_reshape = reshape(x, [2, 2, 64])                      f32[2, 2, 64]
+        stats_mean = mean.dim(stats_reshape, [2], True)             f32[2, 2, 1]
+        stats_sub = sub(stats_reshape, stats_mean)                  f32[2, 2, 64]
+        stats_mul = mul(stats_sub, stats_sub)                       f32[2, 2, 64]
+        stats_mean_1 = mean.dim(stats_mul, [2], True)               f32[2, 2, 1]
+        stats_add = add(stats_mean_1, 1e-05)                        f32[2, 2, 1]
+        stats_rsqrt = rsqrt(stats_add)                              f32[2, 2, 1]
+        stats = cat([stats_mean, stats_rsqrt], 2)                   f32[2, 2, 2]
+
+    Options: none.
+
+    Exactness: exact up to rounding.
+
+    Source: Y. Wu and K. He, "Group Normalization", ECCV 2018, section 3.
+    """
+
+    operators: ClassVar[Operators] = (GROUP_STATS, GROUP_NORMALIZE)
+
+    def rewrite(self, node: Node, emit: Emitter) -> Replacement:
+        """The arithmetic of one half."""
+        return _stats(node, emit) if node.target is GROUP_STATS else _normalized(node, emit)
+
+
+def _stats(node: Node, emit: Emitter) -> Node:
+    x, groups, eps = node.args
+    assert isinstance(x, Node)
+    assert isinstance(groups, int)
+    batch = shape_of(x)[0]
+    held = emit(aten.reshape.default, _single(x, emit), [batch, groups, math.prod(shape_of(x)[1:]) // groups])
+    mean = emit(aten.mean.dim, held, [2], True)
+    distance = emit(aten.sub.Tensor, held, mean)
+    variance = emit(aten.mean.dim, emit(aten.mul.Tensor, distance, distance), [2], True)
+    deviation = emit(aten.rsqrt.default, emit(aten.add.Tensor, variance, eps))
+    return emit(aten.cat.default, [mean, deviation], 2)
+
+
+def _normalized(node: Node, emit: Emitter) -> Node:
+    x, stats, weight, bias = node.args
+    assert isinstance(x, Node)
+    assert isinstance(stats, Node)
+    batch, channels, *rest = shape_of(x)
+    groups = shape_of(stats)[1]
+    split = [batch, groups, channels // groups, *rest]
+    ones = [1] * len(rest)
+
+    def statistic(index: int) -> Node:
+        found = emit(aten.slice.Tensor, stats, 2, index, index + 1)
+        return emit(aten.reshape.default, found, [batch, groups, 1, *ones])
+
+    held = emit(aten.reshape.default, _single(x, emit), split)
+    centred = emit(aten.sub.Tensor, held, statistic(0))
+    made = emit(aten.reshape.default, emit(aten.mul.Tensor, centred, statistic(1)), [batch, channels, *rest])
+    for operator, parameter in ((aten.mul.Tensor, weight), (aten.add.Tensor, bias)):
+        if isinstance(parameter, Node):
+            shaped = emit(aten.reshape.default, _single(parameter, emit), [channels, *ones])
+            made = emit(operator, made, shaped)
+    return made if dtype_of(x) == torch.float32 else emit(aten._to_copy.default, made, dtype=dtype_of(x))
+
+
+def _single(value: Node, emit: Emitter) -> Node:
+    return value if dtype_of(value) == torch.float32 else emit(aten._to_copy.default, value, dtype=torch.float32)
