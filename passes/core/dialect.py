@@ -114,6 +114,8 @@ class _BreachError(Exception):
 def _ops(program: Program, ops: Sequence[Op], bound: _Bound) -> None:
     """Check ops on named values, and bind what they make."""
     for op in ops:
+        if isinstance(op, Call) and op.graph not in program.graphs:
+            raise _BreachError(f"the plan calls '{op.graph}', which is no graph of the program")
         for name in op.args:
             if name not in bound:
                 user = f"'{op.graph}'" if isinstance(op, Call) else "a loop"
@@ -125,9 +127,7 @@ def _ops(program: Program, ops: Sequence[Op], bound: _Bound) -> None:
 
 
 def _call(program: Program, op: Call, bound: _Bound) -> None:
-    graph = program.graphs.get(op.graph)
-    if graph is None:
-        raise _BreachError(f"the plan calls '{op.graph}', which is no graph of the program")
+    graph = program.graphs[op.graph]
     parameters, results = placeholders(graph), result_nodes(graph)
     if len(parameters) != len(op.args) or len(results) != len(op.results):
         raise _BreachError(

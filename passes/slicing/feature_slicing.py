@@ -20,10 +20,10 @@ from penstock.passes.slicing.realize import Realizer
 class FeatureSlicing(Pass):
     """Run groups of operators part by part, so that the peak of memory fits a budget.
 
-    What: finds where more is alive than the budget allows, and makes runs of consecutive operators there in parts along
-    an axis on which they are independent: frames, tokens, positions, heads, queries. Operators that slide over the axis
-    read the neighbours of their part again; what something needs whole is made before the loop. Of all such plans the
-    one that adds the least time is taken.
+    What: finds where more is alive than the budget allows, and makes runs of operators there in parts along an axis on
+    which they are independent: frames, tokens, positions, heads, queries. Operators that slide over the axis read the
+    neighbours of their part again; what something needs whole is made before the loop. Of all such plans the one that
+    adds the least time is taken.
 
     Given::
 

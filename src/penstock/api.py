@@ -34,6 +34,7 @@ from penstock.passes.core.sizes import format_size, parse_size
 from penstock.passes.core.verify import Difference
 from penstock.passes.precision import HalfPrecision
 from penstock.passes.presets import PRESETS
+from penstock.passes.slicing.feature_slicing import FeatureSlicing
 from penstock.report import Report, build_report
 
 __all__ = [
@@ -92,7 +93,8 @@ def optimize(
     Args:
         target: the device to optimise for.
         memory_budget: for weights and activations together: a size like ``1.5GiB``, bytes, None for no limit, or
-            ``min`` for as little as the passes reach, which never fails and is logged.
+            ``min`` for as little as slicing reaches, which never fails and is logged. A Program that needs more is
+            sliced (see `FeatureSlicing`) after all other passes.
         pipeline: a preset, the path of a TOML pipeline file, or passes (as objects, or as text like ``--pass`` takes).
         precision: ``float16`` halves all floating-point weights and activations after the other passes.
         instruments: what watches the passes.
@@ -106,7 +108,7 @@ def optimize(
     device = find_target(target) if target is not None else None
     budget = None if memory_budget in (None, "min") else parse_size(memory_budget)
     context = Context(target=device.name if device else None, memory_budget=budget)
-    passes = (*pipeline_passes(pipeline), *_precision(precision, device))
+    passes = (*pipeline_passes(pipeline), *_precision(precision, device), *_slicing(memory_budget))
     try:
         result = Pipeline(passes, instruments).run(program, context)
     finally:
@@ -221,6 +223,12 @@ def pipeline_passes(pipeline: str | Path | Sequence[Pass | str]) -> tuple[Pass, 
             )
         return read_pipeline_file(Path(pipeline))
     return tuple(parse_pass(item) if isinstance(item, str) else item for item in pipeline)
+
+
+def _slicing(budget: str | int | None) -> tuple[Pass, ...]:
+    if budget is None:
+        return ()
+    return (FeatureSlicing("min" if budget == "min" else ""),)
 
 
 def _precision(precision: str | None, device: Target | None) -> tuple[Pass, ...]:

@@ -32,7 +32,7 @@ def test_the_result_as_data(net: str, invoke_json, tmp_path: Path) -> None:
     )
     assert data["captured"] == data["compiled"]
     assert data["compiled"]["operators"] == 4
-    assert data["passes"] == []
+    assert data["passes"] == [{"setting": "feature-slicing", "exactness": "exact", "changed": False}]
     assert data["losses"] == {}
 
 

@@ -51,7 +51,7 @@ def test_after_passes(net: str, invoke, invoke_json) -> None:
     report = invoke_json(*arguments)["report"]
     assert (report["target"], report["memory_budget"]) == ("adreno-830", 2**20)
     assert report["program"]["totals"]["weight_bytes"] * 2 == report["captured"]["weight_bytes"]
-    assert [item["name"] for item in report["passes"]] == ["half-precision"]
+    assert [item["name"] for item in report["passes"]] == ["half-precision", "feature-slicing"]
     text = invoke(*arguments).stdout
     assert "after the passes" in text
     assert "-50.0%" in text

@@ -86,11 +86,11 @@ def plan(*calls: Call) -> Plan:
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        (plan(Call("other", ("input",), ("output",))), "calls 'other', which is no graph"),
+        (plan(Call("other", ("input_1",), ("output",))), "calls 'other', which is no graph"),
         (plan(Call("main", (), ("output",))), r"with 0 argument\(s\) and 1 result"),
         (plan(Call("main", ("y",), ("output",))), "passes 'y' to 'main' before it is bound"),
-        (plan(Call("main", ("input",), ("z",))), "output 'output' is not bound"),
-        (plan(Call("main", ("input",), ("t",)), Call("main", ("t",), ("output",))), r"takes \(1, 2\)"),
+        (plan(Call("main", ("input_1",), ("z",))), "output 'output' is not bound"),
+        (plan(Call("main", ("input_1",), ("t",)), Call("main", ("t",), ("output",))), r"takes \(1, 2\)"),
     ],
 )
 def test_breaches_of_the_plan(program: Program, broken: Plan, message: str) -> None:
