@@ -111,9 +111,11 @@ class _Builder:
         self._graph = Graph()
         self._weights: dict[str, torch.Tensor] = {}
         self._read: dict[str, Node] = {}
+        self._taken: dict[str, int] = {}
 
     def placeholder(self, source: Node, value: Any) -> Node:
-        node = self._graph.placeholder(source.name)
+        count = self._taken[source.name] = self._taken.get(source.name, 0) + 1
+        node = self._graph.placeholder(source.name if count == 1 else f"{source.name}_{count}")
         node.meta["val"] = fake_like(value)
         return node
 

@@ -219,6 +219,9 @@ class Planner:
                 else:
                     low = middle + 1
             held, seconds = self._part(start, stop, tiling, axis, counts[low])
+            step = tiling.size // counts[low]
+            for first in (0, tiling.size - step):  # at the borders a part may be nothing but padding
+                spans(tiling, first, first + step)
         except WholeError:
             return None
         return Group(start, stop, seed, axis, tiling, counts[low], max(base + held, hoist), held, seconds, reuses)

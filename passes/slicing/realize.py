@@ -175,7 +175,7 @@ def _key(tiling: Tiling, part: Spans) -> tuple[Any, ...]:
             need = tiling.needs[node][key]
             if need is not None:
                 base = part.made.get(source) or part.windows[source, need.axis]
-                rows.append(clipped(need, (low, high))[0][0] - base[0])
+                rows.append((clipped(need, (low, high))[0][0] - base[0], low * need.num % need.den))
     rows += [part.tiles[node][0] - part.made[node][0] for node in part.tiles]
     return tuple(rows)
 

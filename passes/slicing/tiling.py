@@ -153,6 +153,8 @@ def spans(tiling: Tiling, low: int, high: int) -> Spans:
             if need is None:
                 continue
             (first, last), padding[key] = clipped(need, found.made[node])
+            if first >= last:
+                raise WholeError(f"a part of '{node.name}' would be nothing but padding")
             if source in sliced:
                 known = found.made.get(source, (first, last))
                 found.made[source] = min(known[0], first), max(known[1], last)

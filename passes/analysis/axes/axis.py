@@ -101,8 +101,11 @@ def through_view(result: Sequence[int], source: Sequence[int], axis: Axis) -> Ax
         below = math.prod(source[dim + 1 :])
         if stride % below == 0 and (below * extent) % span == 0:
             return Axis(dim, below * extent // span, axis.size, stride // below)
+    runs = 1
     for dim, extent in enumerate(source):
         below = math.prod(source[dim + 1 :])
         if below > stride and below % stride == 0 and span % below == 0 and (below * extent) % span == 0:
-            raise CoarserError(span // below)
+            runs = max(runs, span // below)
+    if runs > 1:
+        raise CoarserError(runs)
     raise WholeError(f"a reshape from {tuple(source)} to {tuple(result)} mixes it with other dimensions")

@@ -170,7 +170,10 @@ def _cat(node: Node, axis: Axis) -> Needs:
     parts = inputs_of(node)
     if dim != axis.dim:
         return {key: Reach(axis) for key, part in parts.items() if len(shape_of(part)) == rank}
-    raise WholeError("it is joined along the axis")
+    span = axis.size * axis.inner
+    if any(shape_of(part)[dim] % span for part in parts.values()):
+        raise WholeError("it is joined along the axis")
+    return {key: Reach(Axis(dim, shape_of(part)[dim] // span, axis.size, axis.inner)) for key, part in parts.items()}
 
 
 @rule(aten.stack.default)

@@ -1,0 +1,148 @@
+"""Every rule against brute force: what moves when one position of an argument is changed, and parts against the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from penstock.passes.analysis.axes import Axis, CoarserError, WholeError, inputs_of, reach
+from penstock.passes.core.reference import run
+from penstock.passes.core.shapes import shape_of
+from penstock.passes.slicing.forms import prepared
+from tests.passes.slicing.slices import assert_equal, captured, in_parts
+
+Case = tuple[Callable[..., Any], tuple[torch.Tensor, ...]]
+
+
+def rand(*shape: int) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...], int]] = {
+    # name: the operator, the shapes of its arguments, how many axes it is independent along
+    "add": (lambda a, b: a + b, ((2, 6, 4), (6, 1)), 3),
+    "gelu": (F.gelu, ((2, 3, 4),), 3),
+    "where": (lambda a, b: torch.where(a > 0.5, a, b), ((4, 6), (6,)), 2),
+    "view that splits": (lambda a: a.view(2, 3, 4, 5).relu(), ((6, 20),), 4),
+    "view that merges": (lambda a: a.view(6, 20).relu(), ((2, 3, 4, 5),), 2),
+    "view that mixes": (lambda a: a.view(4, 9).relu(), ((6, 6),), 2),
+    "permute": (lambda a: a.permute(2, 0, 1).relu(), ((2, 3, 4),), 3),
+    "transpose": (lambda a: a.transpose(1, 2).relu(), ((2, 3, 4),), 3),
+    "unsqueeze": (lambda a: a.unsqueeze(1).relu(), ((3, 4),), 2),
+    "expand": (lambda a: a.expand(2, 6, 4) * 2, ((6, 1),), 3),
+    "repeat": (lambda a: a.repeat(1, 2, 1) * 2, ((2, 3, 4),), 3),
+    "repeat_interleave": (lambda a: a.repeat_interleave(2, dim=1) * 2, ((2, 3, 4),), 3),
+    "slice": (lambda a: a[:, 1:5] * 2, ((2, 6, 4),), 3),
+    "slice with a step": (lambda a: a[:, ::2] * 2, ((2, 6, 4),), 3),
+    "select": (lambda a: a[:, 1] * 2, ((2, 6, 4),), 2),
+    "cat": (lambda a, b: torch.cat([a, b], 1), ((2, 3, 4), (2, 5, 4)), 2),
+    "stack": (lambda a, b: torch.stack([a, b], 1), ((2, 3), (2, 3)), 1),
+    "split": (lambda a: sum(a.chunk(2, 1)), ((2, 6, 4),), 3),
+    "pad": (lambda a: F.pad(a, (1, 2, 2, 0), value=3.0), ((2, 4, 6),), 3),
+    "linear": (lambda a, w=rand(5, 4), u=rand(5): F.linear(a, w, u), ((2, 6, 4),), 2),
+    "matmul": (lambda a, b: a @ b, ((2, 3, 6, 4), (3, 4, 6)), 4),
+    "conv1d": (lambda a, w=rand(6, 4, 3): F.conv1d(a, w, padding=1), ((2, 4, 8),), 2),
+    "conv2d": (lambda a, w=rand(6, 4, 3, 3), u=rand(6): F.conv2d(a, w, u, padding=1), ((2, 4, 8, 6),), 3),
+    "conv2d with a stride": (lambda a, w=rand(6, 4, 3, 3): F.conv2d(a, w, stride=2, padding=1), ((2, 4, 8, 12),), 3),
+    "conv2d dilated": (lambda a, w=rand(6, 4, 3, 3): F.conv2d(a, w, dilation=2, padding=2), ((2, 4, 8, 6),), 3),
+    "conv2d without padding": (lambda a, w=rand(6, 4, 3, 1): F.conv2d(a, w), ((2, 4, 8, 6),), 3),
+    "conv3d in time": (lambda a, w=rand(4, 4, 3, 1, 1): F.conv3d(a, w, padding=(1, 0, 0)), ((1, 4, 6, 4, 4),), 3),
+    "transposed conv": (lambda a, w=rand(4, 6, 2, 2): F.conv_transpose2d(a, w, stride=2), ((2, 4, 4, 4),), 1),
+    "max_pool2d": (lambda a: F.max_pool2d(a, 2), ((2, 4, 8, 4),), 4),
+    "max_pool2d padded": (lambda a: F.max_pool2d(a - 0.5, 3, 2, padding=1), ((2, 4, 8, 8),), 4),
+    "avg_pool2d": (lambda a: F.avg_pool2d(a, 2), ((2, 4, 8, 4),), 4),
+    "group_norm": (lambda a, w=rand(4), u=rand(4): F.group_norm(a, 2, w, u), ((2, 4, 6, 4),), 3),
+    "layer_norm": (lambda a, w=rand(4): F.layer_norm(a, (4,), w), ((2, 6, 4),), 2),
+    "softmax": (lambda a: F.softmax(a, -1), ((2, 6, 4),), 2),
+    "cumsum": (lambda a: a.cumsum(1), ((2, 6, 4),), 2),
+    "mean": (lambda a: a.mean(1), ((2, 6, 4),), 2),
+    "sum that keeps": (lambda a: a.sum((0, 2), keepdim=True), ((2, 6, 4),), 1),
+    "vector norm": (lambda a: torch.linalg.vector_norm(a, dim=1), ((2, 6, 4),), 2),
+    "attention": (F.scaled_dot_product_attention, ((2, 2, 6, 4), (2, 2, 8, 4), (2, 2, 8, 4)), 4),
+    "masked attention": (
+        lambda q, k, v, m: F.scaled_dot_product_attention(q, k, v, m),
+        ((2, 2, 6, 4), (2, 2, 8, 4), (2, 2, 8, 4), (6, 8)),
+        4,
+    ),
+    "causal attention": (
+        lambda q: F.scaled_dot_product_attention(q, q, q, is_causal=True),
+        ((2, 2, 6, 4),),
+        3,
+    ),
+    "nearest upsampling": (lambda a: F.interpolate(a, scale_factor=2.0), ((2, 4, 4, 6),), 4),
+    "bilinear upsampling": (lambda a: F.interpolate(a, scale_factor=2.0, mode="bilinear"), ((2, 4, 4, 6),), 2),
+    "pixel_shuffle": (lambda a: F.pixel_shuffle(a, 2), ((2, 8, 4, 6),), 4),
+    "pixel_unshuffle": (lambda a: F.pixel_unshuffle(a, 2), ((2, 2, 4, 6),), 3),
+    "flip": (lambda a: a.flip(1), ((2, 6, 4),), 2),
+    "index_select": (lambda a: a.index_select(1, torch.tensor([2, 0, 0])), ((2, 6, 4),), 3),
+}  # fmt: skip
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> tuple[Callable[..., Any], tuple[torch.Tensor, ...], int]:
+    function, shapes, axes = CASES[request.param]
+    return function, tuple(rand(*shape) for shape in shapes), axes
+
+
+def test_parts_are_the_whole(case: Any) -> None:
+    function, args, axes = case
+    program = captured(function, *args)
+    found = set()
+    for axis, _, sliced in in_parts(program):
+        assert_equal(program, sliced)
+        found.add(axis.dim)
+    assert len(found) == axes, f"cut along the dimensions {sorted(found)}"
+
+
+def test_nothing_else_is_needed(case: Any) -> None:
+    """Change each position of an argument: only results whose reach holds it may move."""
+    function, args, _ = case
+    program = captured(function, *args)
+    module = prepared(program.graphs["main"])
+    nodes = [node for node in module.graph.nodes if node.op == "call_function"]
+    values: dict[Any, torch.Tensor] = {}
+    run(program.with_graphs(main=module), program.examples, lambda _, node, value: values.__setitem__(node, value))
+    inputs = dict(zip(module.graph.find_nodes(op="placeholder"), program.examples, strict=True))
+    weights = {
+        node: program.with_graphs(main=module).weights[str(node.target)]
+        for node in module.graph.find_nodes(op="get_attr")
+    }
+    held = {**inputs, **weights, **values}
+    for node in nodes:
+        for dim in range(len(shape_of(node))):
+            try:
+                axis = Axis.of(shape_of(node), dim)
+                needs = reach(node, axis)
+            except (WholeError, CoarserError):
+                continue
+            for key, source in inputs_of(node).items():
+                need = needs[key]
+                if need is None or not held[source].is_floating_point() or not held[node].is_floating_point():
+                    continue
+                for position in range(need.axis.size):
+                    changed = _changed(held[source], need.axis, position)
+                    moved = _moved(node, held, source, changed, dim)
+                    allowed = {
+                        index for index in range(axis.size) if need.needs(index, index + 1)[0] <= position < need.needs(index, index + 1)[1]
+                    }  # fmt: skip
+                    if sum(1 for each in inputs_of(node).values() if each is source) == 1:
+                        assert moved <= allowed, f"{node} {key} position {position}"
+
+
+def _changed(tensor: torch.Tensor, axis: Axis, position: int) -> torch.Tensor:
+    changed = tensor.clone().reshape(axis.split(tuple(tensor.shape)))
+    changed.narrow(axis.dim + 1, position, 1).add_(1.7)
+    return changed.reshape(tensor.shape)
+
+
+def _moved(node: Any, held: dict[Any, torch.Tensor], source: Any, changed: torch.Tensor, dim: int) -> set[int]:
+    def value(item: Any) -> Any:
+        return changed if item is source else held[item]
+
+    args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), value)
+    differs = (node.target(*args, **kwargs) - held[node]).abs() > 1e-6
+    return {index for index in range(differs.shape[dim]) if differs.select(dim, index).any()}

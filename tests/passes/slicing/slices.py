@@ -1,0 +1,75 @@
+"""Running one operator, or one small model, in parts along every axis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from penstock.frontends.torch_export import capture_module
+from penstock.passes.analysis.axes import Axis, WholeError
+from penstock.passes.core import dialect, reference
+from penstock.passes.core.program import Phase, Plan, Program
+from penstock.passes.core.shapes import shape_of
+from penstock.passes.slicing.forms import prepared
+from penstock.passes.slicing.planner import Group, Planner, Schedule
+from penstock.passes.slicing.realize import Realizer
+from penstock.passes.slicing.tiling import tile
+
+
+class Function(torch.nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args: torch.Tensor) -> Any:
+        return self.function(*args)
+
+
+def captured(model: torch.nn.Module | Callable[..., Any], *args: torch.Tensor) -> Program:
+    """A module or a function as a Program."""
+    module = model if isinstance(model, torch.nn.Module) else Function(model)
+    return capture_module(module.eval(), args)
+
+
+def in_parts(program: Program) -> Iterator[tuple[Axis, int, Program]]:
+    """The program with all of its operators in one loop, along each axis and in each number of parts that can be."""
+    planner = Planner(prepared(program.graphs["main"]))
+    nodes = planner.line.nodes
+    seed = planner.made(0, len(nodes))[-1]
+    for dim in range(len(shape_of(seed))):
+        axis = Axis.of(shape_of(seed), dim)
+        try:
+            tiling = tile(nodes, set(planner.made(0, len(nodes))), seed, axis)
+        except WholeError:
+            continue
+        for parts in range(2, tiling.size + 1):
+            if tiling.size % parts == 0:
+                group = Group(0, len(nodes), seed, axis, tiling, parts, 0, 0, 0.0, {})
+                with suppress(WholeError):  # a part of padding only
+                    yield axis, parts, realized(program, planner, Schedule((group,), 0, 0.0))
+
+
+def realized(program: Program, planner: Planner, schedule: Schedule) -> Program:
+    """The program run by a schedule."""
+    (call,) = program.plan.ops()
+    realizer = Realizer()
+    ops = realizer.ops(planner, schedule, call.args, call.results, "main")
+    plan = Plan((Phase("main", (ops,)),))
+    used = {call.graph for call, _ in plan.calls()}
+    sliced = replace(program, graphs={name: realizer.graphs[name] for name in used}, plan=plan)
+    dialect.check(sliced, "the test")
+    return sliced
+
+
+def assert_equal(program: Program, sliced: Program, tolerance: float = 1e-5) -> None:
+    """Both give the same outputs for the examples."""
+    for expected, found in zip(
+        reference.run(program, program.examples), reference.run(sliced, program.examples), strict=True
+    ):
+        torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+import penstock
+from examples.zoo import ZOO
+from penstock.passes.analysis.memory import memory
+from penstock.passes.core import dialect
+from penstock.passes.core.context import Context
+from penstock.passes.core.errors import BudgetError
+from penstock.passes.core.printer import format_program
+from penstock.passes.core.program import Program, SliceLoop
+from penstock.passes.slicing.feature_slicing import FeatureSlicing
+from penstock.passes.slicing.forms import prepared
+from penstock.passes.slicing.planner import Planner
+from tests.passes.slicing.slices import assert_equal, captured, realized
+
+
+def sliced(program: Program, share: float, attention: str = "fused") -> Program:
+    """The program in a share of its activations; 0 for the least."""
+    figures = memory(program, attention)  # type: ignore[arg-type]
+    budget = str(program.weight_bytes + int(share * figures.activation_bytes)) if share else "min"
+    result = FeatureSlicing(budget, attention).run(program, Context())  # type: ignore[arg-type]
+    dialect.check(result, "feature-slicing")
+    return result
+
+
+def loops(program: Program) -> list[SliceLoop]:
+    return [op for op in program.plan.ops() if isinstance(op, SliceLoop)]
+
+
+class Wide(nn.Module):
+    """Two linear layers with much between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(8, 512), nn.Linear(512, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.down(nn.functional.gelu(self.up(x)))
+
+
+class Temporal(nn.Module):
+    """A block of a video model: group norm over all frames, a convolution in time, a residual."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.conv = nn.GroupNorm(2, 16), nn.Conv3d(16, 16, (3, 1, 1), padding=(1, 0, 0))
+        self.wide, self.back = nn.Conv3d(16, 64, 1), nn.Conv3d(64, 16, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.conv(nn.functional.silu(self.norm(x)))
+        return x + self.back(self.wide(x).relu())
+
+
+class Pyramid(nn.Module):
+    """Down, up again, and a skip connection that is concatenated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.down = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 32, 3, stride=2, padding=1)
+        self.up, self.last = nn.Conv2d(32, 16, 3, padding=1), nn.Conv2d(32, 3, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        skip = self.first(x).relu()
+        low = nn.functional.interpolate(self.down(skip).relu(), scale_factor=2.0)
+        return self.last(torch.cat([self.up(low).relu(), skip], 1))
+
+
+class Attention(nn.Module):
+    """Self-attention whose scores are far larger than everything else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(16, 48), nn.Linear(16, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = (part.unflatten(2, (2, 8)).transpose(1, 2) for part in self.qkv(x).chunk(3, 2))
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return x + self.out(mixed)
+
+
+MODELS = {
+    "wide": (Wide, (1, 64, 8), "fused", 0.1),
+    "temporal": (Temporal, (1, 16, 4, 8, 8), "fused", 0.6),
+    "pyramid": (Pyramid, (2, 3, 16, 16), "fused", 0.7),
+    "attention": (Attention, (1, 128, 16), "materialized", 0.35),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_budget_is_met_with_the_same_numbers(name: str) -> None:
+    model, shape, attention, share = MODELS[name]
+    program = captured(model(), torch.randn(shape, generator=torch.Generator().manual_seed(0)))
+    before = memory(program, attention)  # type: ignore[arg-type]
+    result = sliced(program, share, attention)
+    after = memory(result, attention)  # type: ignore[arg-type]
+    assert after.activation_bytes <= share * before.activation_bytes
+    assert after.weight_bytes == before.weight_bytes
+    assert loops(result)
+    assert_equal(program, result)
+
+
+def test_the_plan_reads_as_the_documentation_says() -> None:
+    program = captured(Wide(), torch.randn(1, 64, 8))
+    text = format_program(sliced(program, 0.1))
+    plan = text[: text.index("\n\n")].splitlines()[3:]
+    assert plan[0] == "  slice (f32[1, 64, 8] output)"
+    assert plan[1].startswith("    8 × with main_0_part.arg0 = args_0[dim 1 of 64: 8k … +8]") or "× with" in plan[1]
+    assert plan[-1].lstrip().startswith("output[dim 1 of 64: ")
+    assert "linear" in text
+    assert "gelu" in text
+
+
+def test_a_program_that_fits_stays_the_same_object() -> None:
+    program = captured(Wide(), torch.randn(1, 64, 8))
+    assert FeatureSlicing().run(program, Context()) is program
+    assert FeatureSlicing("1GiB").run(program, Context()) is program
+    assert FeatureSlicing().run(program, Context(memory_budget=memory(program).peak_bytes)) is program
+
+
+def test_what_cannot_be_met_is_refused_with_the_floor() -> None:
+    program = captured(Wide(), torch.randn(1, 64, 8))
+    least = memory(sliced(program, 0))
+    assert least.activation_bytes < 0.1 * memory(program).activation_bytes
+    with pytest.raises(BudgetError, match="the memory budget of .* cannot be met"):
+        penstock.optimize(program, memory_budget=program.weight_bytes + 100, pipeline="none")
+
+
+def test_parts_are_cut_again_where_one_axis_is_not_enough() -> None:
+    program = captured(nn.Sequential(Attention(), Attention()), torch.randn(4, 128, 16))
+    result = sliced(program, 0, "materialized")
+    assert memory(result, "materialized").activation_bytes < 0.11 * memory(program, "materialized").activation_bytes
+    nested = [op for loop in loops(result) for piece in loop.pieces for op in piece.ops if isinstance(op, SliceLoop)]
+    assert nested or max(piece.count for loop in loops(result) for piece in loop.pieces) > 4
+    assert_equal(program, result)
+
+
+def test_a_result_takes_over_the_memory_of_what_dies() -> None:
+    program = captured(nn.Sequential(*(Wide() for _ in range(3))), torch.randn(1, 64, 8))
+    result = sliced(program, 0)
+    assert any(reused is not None for loop in loops(result) for reused in loop.reuses)
+    assert_equal(program, result)
+    kept = [tensor.clone() for tensor in program.examples]
+    assert_equal(program, result)
+    assert all(torch.equal(a, b) for a, b in zip(kept, program.examples, strict=True))
+
+
+def test_planned_bytes_are_the_bytes_of_the_plan() -> None:
+    program = captured(Pyramid(), torch.randn(2, 3, 16, 16))
+    result = sliced(program, 0.7)
+    estimate = Planner(program.graphs["main"]).plan(int(0.7 * memory(program).activation_bytes))
+    assert estimate is not None
+    assert memory(result).activation_bytes <= estimate.bytes <= 1.05 * memory(result).activation_bytes
+
+
+def test_a_wrong_loop_is_illegal() -> None:
+    program = sliced(captured(Wide(), torch.randn(1, 64, 8)), 0.1)
+    (loop,) = loops(program)
+    (piece,) = loop.pieces
+
+    def broken(**changes: object) -> Program:
+        changed = dataclasses.replace(loop, pieces=(dataclasses.replace(piece, **changes),))  # type: ignore[arg-type]
+        phase = dataclasses.replace(program.plan.phases[0], steps=((changed,),))
+        return dataclasses.replace(program, plan=dataclasses.replace(program.plan, phases=(phase,)))
+
+    window = piece.tiles[0]
+    for changes, message in (
+        ({"count": piece.count + 1}, "does not fit"),
+        ({"count": piece.count - 1}, "end at position"),
+        ({"tiles": (dataclasses.replace(window, start=1),)}, "does not fit|overlap or leave a gap"),
+        ({"tiles": (dataclasses.replace(window, step=0),)}, "overlap or leave a gap"),
+        ({"returns": ("nothing",)}, "writes nothing into"),
+    ):
+        with pytest.raises(Exception, match=message):
+            dialect.check(broken(**changes), "the test")
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("name", ZOO)
+def test_the_zoo_at_five_budgets(name: str) -> None:
+    program = penstock.optimize(penstock.capture(*ZOO[name]()))
+    planner = Planner(prepared(program.graphs["main"]))
+    met = 0
+    for share in (0.9, 0.75, 0.6, 0.5, 0.4):
+        schedule = planner.plan(int(share * planner.unsliced_bytes))
+        if schedule is not None:
+            met += 1
+            result = realized(program, planner, schedule)
+            assert memory(result).activation_bytes <= schedule.bytes <= share * planner.unsliced_bytes
+            assert_equal(program, result, 2e-5)
+    assert met > 0
