@@ -8,11 +8,14 @@ from typing import ClassVar, Literal
 from penstock.passes.analysis.memory import memory
 from penstock.passes.core.base import Exactness, Pass, register
 from penstock.passes.core.context import Context
-from penstock.passes.core.program import Call, Op, Phase, Plan, Program
+from penstock.passes.core.program import Call, Op, Phase, Plan, Program, TensorSpec, placeholders, result_nodes
+from penstock.passes.core.shapes import dtype_of, shape_of
 from penstock.passes.core.sizes import parse_size
 from penstock.passes.slicing.forms import prepared
-from penstock.passes.slicing.planner import Planner
+from penstock.passes.slicing.planner import Planner, Schedule
 from penstock.passes.slicing.realize import Realizer
+
+_TRIES = 3
 
 
 @register
@@ -38,9 +41,9 @@ class FeatureSlicing(Pass):
             (b) = main_0_part(a)
             y[dim 1 of 64: 4k … +4] = b
 
-    Options: `budget` in bytes for weights and activations together, as ``1.5GiB``, or ``min`` for as little as there is;
-    without it, the budget of the compilation, if it has one. `attention` as in `penstock.memory`: ``materialized`` if
-    the kernels of attention store their scores.
+    Options: `budget` in bytes for weights and activations together, as ``1.5GiB``, or ``min`` for as little as there
+    is; without it, the budget of the compilation, if it has one. `attention` as in `penstock.memory`: ``materialized``
+    if the kernels of attention store their scores.
 
     Exactness: exact; the same operators on the same numbers.
 
@@ -77,6 +80,28 @@ class FeatureSlicing(Pass):
             return (op,)
         planner = Planner(prepared(program.graphs[op.graph]), self.attention)
         schedule = planner.plan(room) or planner.least()
-        if not schedule.groups:
-            return (op,)
-        return realizer.ops(planner, schedule, op.args, op.results, op.graph)
+        for _ in range(_TRIES):
+            # A part may need a copy where the whole needs none: then the plan is made anew with that much less room.
+            excess = self._measured(program, op, planner, schedule) - max(room, schedule.bytes)
+            tighter = planner.plan(schedule.bytes - excess) if excess > 0 else None
+            if tighter is None:
+                break
+            schedule = tighter
+        return realizer.ops(planner, schedule, op.args, op.results, op.graph) if schedule.groups else (op,)
+
+    def _measured(self, program: Program, op: Call, planner: Planner, schedule: Schedule) -> int:
+        """The most bytes alive while a call runs by a schedule."""
+        trial = Realizer()
+        ops = trial.ops(planner, schedule, op.args, op.results, op.graph)
+        plan = Plan((Phase("main", (ops,)),))
+        inputs = tuple(
+            TensorSpec(name, shape_of(node), dtype_of(node))
+            for name, node in zip(op.args, placeholders(planner.module), strict=True)
+        )
+        outputs = tuple(
+            TensorSpec(name, shape_of(node), dtype_of(node))
+            for name, node in zip(op.results, result_nodes(planner.module), strict=True)
+        )
+        border = replace(program.signature, inputs=inputs, outputs=outputs, states=())
+        alone = replace(program, graphs={**program.graphs, **trial.graphs}, plan=plan, signature=border, examples=())
+        return memory(alone, self.attention).activation_bytes

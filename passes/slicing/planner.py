@@ -309,12 +309,18 @@ class Planner:
                 else:
                     taken[source, need.axis] = need
         found: dict[Node, Node] = {}
+        try:
+            lows = sorted({0, tiling.size // 2, tiling.size - 1})
+            parts = [spans(tiling, low, low + 1) for low in lows] if taken else []
+        except WholeError:
+            return {}
         for output in tiling.outputs:
             mine = tiling.axes[output]
             for source, axis in taken:
                 if source in spoiled or source in found.values() or not self._dies(source, start, stop):
                     continue
-                if _same_bytes(source, axis, output, mine):
+                in_step = all(part.windows.get((source, axis)) == part.tiles[output] for part in parts)
+                if in_step and _same_bytes(source, axis, output, mine):
                     found[output] = source
                     break
         return found

@@ -1,4 +1,4 @@
-"""Every rule against brute force: what moves when one position of an argument is changed, and parts against the whole."""
+"""Every rule against brute force: what moves when one position of an argument changes, and parts against the whole."""
 
 from __future__ import annotations
 
@@ -22,6 +22,15 @@ def rand(*shape: int) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
+W5_4 = rand(5, 4)
+W5 = rand(5)
+W6_4_3 = rand(6, 4, 3)
+W6_4_3_3 = rand(6, 4, 3, 3)
+W6 = rand(6)
+W6_4_3_1 = rand(6, 4, 3, 1)
+W4_4_3_1_1 = rand(4, 4, 3, 1, 1)
+W4_6_2_2 = rand(4, 6, 2, 2)
+W4 = rand(4)
 CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...], int]] = {
     # name: the operator, the shapes of its arguments, how many axes it is independent along
     "add": (lambda a, b: a + b, ((2, 6, 4), (6, 1)), 3),
@@ -43,20 +52,20 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...], int]] = 
     "stack": (lambda a, b: torch.stack([a, b], 1), ((2, 3), (2, 3)), 1),
     "split": (lambda a: sum(a.chunk(2, 1)), ((2, 6, 4),), 3),
     "pad": (lambda a: F.pad(a, (1, 2, 2, 0), value=3.0), ((2, 4, 6),), 3),
-    "linear": (lambda a, w=rand(5, 4), u=rand(5): F.linear(a, w, u), ((2, 6, 4),), 2),
+    "linear": (lambda a, w=W5_4, u=W5: F.linear(a, w, u), ((2, 6, 4),), 2),
     "matmul": (lambda a, b: a @ b, ((2, 3, 6, 4), (3, 4, 6)), 4),
-    "conv1d": (lambda a, w=rand(6, 4, 3): F.conv1d(a, w, padding=1), ((2, 4, 8),), 2),
-    "conv2d": (lambda a, w=rand(6, 4, 3, 3), u=rand(6): F.conv2d(a, w, u, padding=1), ((2, 4, 8, 6),), 3),
-    "conv2d with a stride": (lambda a, w=rand(6, 4, 3, 3): F.conv2d(a, w, stride=2, padding=1), ((2, 4, 8, 12),), 3),
-    "conv2d dilated": (lambda a, w=rand(6, 4, 3, 3): F.conv2d(a, w, dilation=2, padding=2), ((2, 4, 8, 6),), 3),
-    "conv2d without padding": (lambda a, w=rand(6, 4, 3, 1): F.conv2d(a, w), ((2, 4, 8, 6),), 3),
-    "conv3d in time": (lambda a, w=rand(4, 4, 3, 1, 1): F.conv3d(a, w, padding=(1, 0, 0)), ((1, 4, 6, 4, 4),), 3),
-    "transposed conv": (lambda a, w=rand(4, 6, 2, 2): F.conv_transpose2d(a, w, stride=2), ((2, 4, 4, 4),), 1),
+    "conv1d": (lambda a, w=W6_4_3: F.conv1d(a, w, padding=1), ((2, 4, 8),), 2),
+    "conv2d": (lambda a, w=W6_4_3_3, u=W6: F.conv2d(a, w, u, padding=1), ((2, 4, 8, 6),), 3),
+    "conv2d with a stride": (lambda a, w=W6_4_3_3: F.conv2d(a, w, stride=2, padding=1), ((2, 4, 8, 12),), 3),
+    "conv2d dilated": (lambda a, w=W6_4_3_3: F.conv2d(a, w, dilation=2, padding=2), ((2, 4, 8, 6),), 3),
+    "conv2d without padding": (lambda a, w=W6_4_3_1: F.conv2d(a, w), ((2, 4, 8, 6),), 3),
+    "conv3d in time": (lambda a, w=W4_4_3_1_1: F.conv3d(a, w, padding=(1, 0, 0)), ((1, 4, 6, 4, 4),), 3),
+    "transposed conv": (lambda a, w=W4_6_2_2: F.conv_transpose2d(a, w, stride=2), ((2, 4, 4, 4),), 1),
     "max_pool2d": (lambda a: F.max_pool2d(a, 2), ((2, 4, 8, 4),), 4),
     "max_pool2d padded": (lambda a: F.max_pool2d(a - 0.5, 3, 2, padding=1), ((2, 4, 8, 8),), 4),
     "avg_pool2d": (lambda a: F.avg_pool2d(a, 2), ((2, 4, 8, 4),), 4),
-    "group_norm": (lambda a, w=rand(4), u=rand(4): F.group_norm(a, 2, w, u), ((2, 4, 6, 4),), 3),
-    "layer_norm": (lambda a, w=rand(4): F.layer_norm(a, (4,), w), ((2, 6, 4),), 2),
+    "group_norm": (lambda a, w=W4, u=W4: F.group_norm(a, 2, w, u), ((2, 4, 6, 4),), 3),
+    "layer_norm": (lambda a, w=W4: F.layer_norm(a, (4,), w), ((2, 6, 4),), 2),
     "softmax": (lambda a: F.softmax(a, -1), ((2, 6, 4),), 2),
     "cumsum": (lambda a: a.cumsum(1), ((2, 6, 4),), 2),
     "mean": (lambda a: a.mean(1), ((2, 6, 4),), 2),
@@ -126,9 +135,8 @@ def test_nothing_else_is_needed(case: Any) -> None:
                 for position in range(need.axis.size):
                     changed = _changed(held[source], need.axis, position)
                     moved = _moved(node, held, source, changed, dim)
-                    allowed = {
-                        index for index in range(axis.size) if need.needs(index, index + 1)[0] <= position < need.needs(index, index + 1)[1]
-                    }  # fmt: skip
+                    reached = [need.needs(index, index + 1) for index in range(axis.size)]
+                    allowed = {index for index, (low, high) in enumerate(reached) if low <= position < high}
                     if sum(1 for each in inputs_of(node).values() if each is source) == 1:
                         assert moved <= allowed, f"{node} {key} position {position}"
 
