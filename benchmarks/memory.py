@@ -1,0 +1,93 @@
+"""Activations at full size, unsliced and sliced, by liveness on fake tensors: no weights are needed, and nothing runs.
+
+::
+
+    python -m benchmarks.memory                                        # the published sizes, minutes
+    python -m benchmarks.memory --model unet2d --share 0.5             # a model of the zoo, in half of its activations
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import asdict, dataclass
+from typing import get_args
+
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import penstock
+from benchmarks.harness import table, write_results
+from examples import zoo
+from penstock.passes.analysis.memory import Attention, memory
+from penstock.passes.core.context import Context
+from penstock.passes.core.program import Program, SliceLoop
+from penstock.passes.slicing.feature_slicing import FeatureSlicing
+
+MIB = 2**20
+PUBLISHED = {"svd_unet_full": 420, "animatediff_full": 215}  # MiB of activations to reach
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model with one kind of attention; bytes are activations at the peak."""
+
+    model: str
+    attention: Attention
+    unsliced_bytes: int
+    wanted_bytes: int
+    sliced_bytes: int
+    loops: int
+    seconds: float
+
+
+def measure(name: str, program: Program, attention: Attention, wanted: int) -> Row:
+    """Slice one model to a number of bytes, or as far as it goes."""
+    before = memory(program, attention).activation_bytes
+    began = time.perf_counter()
+    sliced = FeatureSlicing(str(program.weight_bytes + wanted), attention).run(program, Context())
+    seconds = time.perf_counter() - began
+    loops = sum(isinstance(op, SliceLoop) for op in sliced.plan.ops())
+    return Row(name, attention, before, wanted, memory(sliced, attention).activation_bytes, loops, seconds)
+
+
+def captured(name: str) -> Program:
+    """A model on fake tensors, cleaned up."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        module, args = getattr(zoo, name)()
+    return penstock.optimize(penstock.capture(module, args))
+
+
+def main() -> None:
+    """Measure, print and keep."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", action="append", choices=[*PUBLISHED, *zoo.ZOO])
+    parser.add_argument("--share", type=float, default=0.5, help="of its activations, for a model of the zoo")
+    parser.add_argument("--keep", action="store_true", help="write benchmarks/results/memory")
+    options = parser.parse_args()
+    rows = []
+    for name in options.model or PUBLISHED:
+        program = captured(name)
+        for attention in get_args(Attention):
+            share = int(options.share * memory(program, attention).activation_bytes)
+            rows.append(measure(name, program, attention, PUBLISHED[name] * MIB if name in PUBLISHED else share))
+    head = ["model", "attention", "unsliced MiB", "asked MiB", "sliced MiB", "loops", "seconds"]
+    body = [
+        [
+            row.model,
+            row.attention,
+            f"{row.unsliced_bytes / MIB:.1f}",
+            f"{row.wanted_bytes / MIB:.1f}",
+            f"{row.sliced_bytes / MIB:.1f}",
+            str(row.loops),
+            f"{row.seconds:.0f}",
+        ]
+        for row in rows
+    ]
+    text = table(head, body)
+    print(text)
+    if options.keep:
+        write_results("memory", {"rows": [*map(asdict, rows)]}, text)
+
+
+if __name__ == "__main__":
+    main()
