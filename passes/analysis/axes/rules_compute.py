@@ -242,7 +242,7 @@ def _attention(node: Node, axis: Axis) -> Needs:
     rank = len(shape)
     needs: dict[str, Reach | None] = {}
     if axis.dim == rank - 1:
-        return {"value": Reach(axis)}
+        raise WholeError("each part would compute all scores again")
     if axis.dim == rank - 2:
         if arguments["is_causal"]:
             raise WholeError("causal attention counts its queries from the first")
