@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from penstock.backends.plan.launches import Body, Copy, Launch, Loop, Op, Storage, Type, Value
 from penstock.passes.core.program import Call, Piece, SliceLoop, Window
 from penstock.passes.core.program import Op as PlanOp
-from penstock.passes.core.shapes import dtype_named
 
 
 def loop_body(loop: SliceLoop, bodies: Mapping[str, Body], types: Mapping[str, Type], alignment: int) -> Body:
@@ -82,14 +81,11 @@ class _Composer:
         depth: int,
     ) -> list[Op]:
         """The ops of a loop, `depth` loops deep; `shared` says which memory a result takes over."""
-        return [
-            Loop(piece.count, tuple(self._piece(piece, loop, env, results, shared, depth))) for piece in loop.pieces
-        ]
+        return [Loop(piece.count, tuple(self._piece(piece, env, results, shared, depth))) for piece in loop.pieces]
 
     def _piece(
         self,
         piece: Piece,
-        loop: SliceLoop,
         env: Mapping[str, _Place],
         results: Sequence[_Place],
         shared: Sequence[_Place | None],
@@ -170,8 +166,7 @@ class _Composer:
 
     def _direct(self, place: _Place, window: Window, depth: int) -> _Place | None:
         """The part where it lies, if its positions lie side by side and kernels may begin there."""
-        shape = place.type.shape
-        unit = window.inner * math.prod(shape[window.dim + 1 :]) * dtype_named(place.type.dtype).itemsize
+        shape, unit = place.type.shape, _position_bytes(place, window)
         start, stride = window.start * unit, window.step * unit
         if not window.is_contiguous(shape) or start % self._alignment or stride % self._alignment:
             return None
@@ -179,9 +174,8 @@ class _Composer:
 
     def _rows(self, name: str, whole: _Place, window: Window, part: _Place, depth: int, gather: bool) -> list[Op]:
         """Copy a part out of a whole or into it, one run of bytes that lie side by side after the other."""
-        shape = whole.type.shape
-        unit = window.inner * math.prod(shape[window.dim + 1 :]) * dtype_named(whole.type.dtype).itemsize
-        rows = math.prod(shape[: window.dim]) * window.outer
+        unit = _position_bytes(whole, window)
+        rows = math.prod(whole.type.shape[: window.dim]) * window.outer
         run = Type("uint8", (window.extent * unit,))
         outside = whole.moved(window.start * unit, window.step * unit, depth, run)
         inside = replace(part, type=run)
@@ -191,6 +185,11 @@ class _Composer:
         ends = self._value(name, outside), self._value(name, inside)
         copy = Copy(*ends) if gather else Copy(ends[1], ends[0])
         return [Loop(rows, (copy,))] if rows > 1 else [copy]
+
+
+def _position_bytes(whole: _Place, window: Window) -> int:
+    """Bytes that lie side by side for one position of a window."""
+    return window.inner * Type(whole.type.dtype, whole.type.shape[window.dim + 1 :]).bytes
 
 
 def _renumbered(op: Op, numbers: Sequence[int]) -> Op:

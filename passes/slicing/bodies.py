@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch.fx import Graph, GraphModule, Node
 
-from penstock.passes.analysis.axes import Axis, inputs_of
+from penstock.passes.analysis.axes import inputs_of
 from penstock.passes.analysis.axes.rules import Part, crop, make_part
 from penstock.passes.core.program import attribute
 from penstock.passes.core.rewriter import eliminate_dead_nodes, make_module
 from penstock.passes.core.shapes import fake_like, infer, shape_of
 from penstock.passes.core.source import inherit
 from penstock.passes.slicing.forms import restored
-from penstock.passes.slicing.tiling import Range, Spans, Tiling, Window, clipped
+from penstock.passes.slicing.tiling import Spans, Tiling, Window, clipped
 
 
 @dataclass(frozen=True)
@@ -156,6 +156,3 @@ class _Builder:
         used = {str(node.target) for node in self._graph.find_nodes(op="get_attr")}
         weights = {key: tensor for key, tensor in self._weights.items() if key in used}
         return restored(make_module(weights, self._graph, name))
-
-
-__all__ = ["Axis", "Body", "Range", "outline", "part_of"]

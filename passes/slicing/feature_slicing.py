@@ -25,8 +25,8 @@ class FeatureSlicing(Pass):
 
     What: finds where more is alive than the budget allows, and makes runs of operators there in parts along an axis on
     which they are independent: frames, tokens, positions, heads, queries. Operators that slide over the axis read the
-    neighbours of their part again; what something needs whole is made before the loop. Of all such plans the one that
-    adds the least time is taken.
+    neighbours of their part again; what something needs whole is made before the loop. Of the runs that end at one
+    place the one that adds the least time is taken.
 
     Given::
 
@@ -94,13 +94,9 @@ class FeatureSlicing(Pass):
         trial = Realizer()
         ops = trial.ops(planner, schedule, op.args, op.results, op.graph)
         plan = Plan((Phase("main", (ops,)),))
-        inputs = tuple(
-            TensorSpec(name, shape_of(node), dtype_of(node))
-            for name, node in zip(op.args, placeholders(planner.module), strict=True)
-        )
-        outputs = tuple(
-            TensorSpec(name, shape_of(node), dtype_of(node))
-            for name, node in zip(op.results, result_nodes(planner.module), strict=True)
+        inputs, outputs = (
+            tuple(TensorSpec(name, shape_of(node), dtype_of(node)) for name, node in zip(names, nodes, strict=True))
+            for names, nodes in ((op.args, placeholders(planner.module)), (op.results, result_nodes(planner.module)))
         )
         border = replace(program.signature, inputs=inputs, outputs=outputs, states=())
         alone = replace(program, graphs={**program.graphs, **trial.graphs}, plan=plan, signature=border, examples=())

@@ -1,8 +1,10 @@
-"""Choosing what to slice: the cheapest way through a graph whose memory stays under a budget.
+"""Choosing what to slice: a cheap way through a graph whose memory stays under a budget.
 
 A graph is a path over the borders between its operators. A step goes over one operator, which runs as it is, or over a
 run of operators, which runs in parts; each step has an extra time and a highest number of bytes, and a step above the
-budget is no step. The cheapest path is found in one sweep. Where no path exists, the parts themselves are cut again.
+budget is no step. One sweep builds the path: a border that an operator leads to as it is needs no other way, and of the
+runs that end at any other border, the one with the cheapest way is taken. Where no path exists, the parts themselves
+are cut again.
 """
 
 from __future__ import annotations
@@ -110,7 +112,7 @@ class Planner:
         return max(self.line.during, default=0)
 
     def plan(self, budget: int) -> Schedule | None:
-        """The cheapest schedule under a budget in bytes; None where there is none."""
+        """A cheap schedule under a budget in bytes; None where none is found."""
         if self.unsliced_bytes <= budget:
             return Schedule((), self.unsliced_bytes, 0.0)
         return self._path(budget, nested=False) or (self._path(budget, nested=True) if self._depth else None)
@@ -337,10 +339,6 @@ class Planner:
         return self._index[value] < start and all(
             self.line.last_use[node] < stop for node in self._looking[buffer.node] if node in self.line.last_use
         )
-
-    def _owner(self, node: Node) -> Node:
-        buffer = self._views[node]
-        return node if buffer is None else buffer.node
 
     def _middle(self, tiling: Tiling, parts: int) -> Spans:
         step = tiling.size // parts

@@ -61,8 +61,7 @@ class _Scope:
         self._module = planner.module
         self._groups = schedule.groups
         self._name = name
-        self._args = dict(zip(placeholders(self._module), args, strict=True))
-        self._names: dict[Node, str] = dict(self._args)
+        self._names: dict[Node, str] = dict(zip(placeholders(self._module), args, strict=True))
         self._results = list(zip(result_nodes(self._module), results, strict=True))
         for node, result in self._results:
             if node.op == "call_function" and planner.line.base[node] is node:

@@ -171,7 +171,7 @@ def run_peak(
             owner = buffer.node if buffer is not None and buffer.node in order else used
             if owner in order:
                 last[owner] = len(nodes) if used in kept else max(index, last.get(owner, index))
-    live = most = stays = 0
+    live = most = 0
     ending: dict[int, int] = {}
     for index, node in enumerate(nodes):
         if node in last:
@@ -180,5 +180,4 @@ def run_peak(
             ending[last[node]] = ending.get(last[node], 0) + size
         most = max(most, live + (score_bytes(node) if attention == "materialized" else 0))
         live -= ending.get(index, 0)
-    stays = ending.get(len(nodes), 0)
-    return most, stays
+    return most, ending.get(len(nodes), 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,16 +16,15 @@ from penstock.passes.core.shapes import shape_of
 aten = torch.ops.aten
 
 
-def broadcast(node: Node, axis: Axis, names: Sequence[str] | None = None) -> Needs:
+def broadcast(node: Node, axis: Axis) -> Needs:
     """Needs of tensors that broadcast to the result: those that have the dimension are needed in step."""
     rank = len(shape_of(node))
     needs: dict[str, Reach | None] = {}
     for key, source in inputs_of(node).items():
-        if names is None or key in names:
-            shape = shape_of(source)
-            dim = axis.dim - (rank - len(shape))
-            if dim >= 0 and shape[dim] == axis.extent:
-                needs[key] = Reach(axis.at(dim))
+        shape = shape_of(source)
+        dim = axis.dim - (rank - len(shape))
+        if dim >= 0 and shape[dim] == axis.extent:
+            needs[key] = Reach(axis.at(dim))
     return needs
 
 
