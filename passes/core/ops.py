@@ -7,8 +7,8 @@ from torch import Tensor
 
 
 @torch.library.custom_op("penstock::group_stats", mutates_args=())
-def group_stats(x: Tensor, groups: int, eps: float) -> Tensor:
-    """Mean and 1 / sqrt(variance + eps) of each group of channels.
+def group_stats(x: Tensor, groups: int) -> Tensor:
+    """Mean and variance of each group of channels.
 
     Args:
         x: [batch, channels, …].
@@ -19,18 +19,18 @@ def group_stats(x: Tensor, groups: int, eps: float) -> Tensor:
     result = torch.empty((x.shape[0], groups, 2), dtype=torch.float32)
     for sample, row in zip(x, result, strict=True):
         variance, mean = torch.var_mean(sample.reshape(groups, -1).float(), dim=1, correction=0)
-        row[:, 0], row[:, 1] = mean, torch.rsqrt(variance + eps)
+        row[:, 0], row[:, 1] = mean, variance
     return result
 
 
 @group_stats.register_fake
-def _(x: Tensor, groups: int, eps: float) -> Tensor:
+def _(x: Tensor, groups: int) -> Tensor:
     return x.new_empty((x.shape[0], groups, 2), dtype=torch.float32)
 
 
 @torch.library.custom_op("penstock::group_normalize", mutates_args=())
-def group_normalize(x: Tensor, stats: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """(x - mean) / deviation · weight + bias, with what `group_stats` gives; computed in float32.
+def group_normalize(x: Tensor, stats: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """(x - mean) / sqrt(variance + eps) · weight + bias, with what `group_stats` gives; computed in float32.
 
     Args:
         x: [batch, channels, …].
@@ -38,7 +38,7 @@ def group_normalize(x: Tensor, stats: Tensor, weight: Tensor | None, bias: Tenso
         weight, bias: [channels].
     """
     channels = x.shape[1]
-    scale = stats[:, :, 1].repeat_interleave(channels // stats.shape[1], 1)
+    scale = torch.rsqrt(stats[:, :, 1] + eps).repeat_interleave(channels // stats.shape[1], 1)
     shift = -stats[:, :, 0].repeat_interleave(channels // stats.shape[1], 1) * scale
     if weight is not None:
         scale, shift = scale * weight, shift * weight
@@ -49,7 +49,7 @@ def group_normalize(x: Tensor, stats: Tensor, weight: Tensor | None, bias: Tenso
 
 
 @group_normalize.register_fake
-def _(x: Tensor, stats: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+def _(x: Tensor, stats: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 

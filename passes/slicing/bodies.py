@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from torch.fx import Graph, GraphModule, Node
+from torch.fx.node import map_arg
 
-from penstock.passes.analysis.axes import inputs_of
+from penstock.passes.analysis.axes.reductions import MERGES
 from penstock.passes.analysis.axes.rules import Part, crop, make_part
 from penstock.passes.core.program import attribute
 from penstock.passes.core.rewriter import eliminate_dead_nodes, make_module
@@ -17,6 +18,8 @@ from penstock.passes.core.shapes import fake_like, infer, shape_of
 from penstock.passes.core.source import inherit
 from penstock.passes.slicing.forms import restored
 from penstock.passes.slicing.tiling import Spans, Tiling, Window, clipped
+
+aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
@@ -54,15 +57,19 @@ def outline(
     return builder.finish(made, name), tuple(taken)
 
 
-def part_of(module: GraphModule, tiling: Tiling, found: Spans, name: str) -> Body:
-    """The graph of the part that `spans` describes. Parts with the same extents and borders have equal graphs."""
+def part_of(module: GraphModule, tiling: Tiling, found: Spans, name: str, reduction: Node | None = None) -> Body:
+    """The graph of the part that `spans` describes. Parts with the same extents and borders have equal graphs.
+
+    Args:
+        reduction: what each part makes of the only output, with a first dimension of 1; None for the tiles themselves.
+    """
     builder = _Builder(module)
     sliced = set(tiling.sliced)
     whole: dict[Node, Node] = {}
     windows = tuple(found.windows)
     running = [node for node in tiling.sliced if node in found.made]
     for node in running:
-        for key, source in inputs_of(node).items():
+        for key, source in tiling.sources[node].items():
             if tiling.needs[node][key] is None and source.op != "get_attr":
                 whole.setdefault(source, source)
     whole = {source: builder.placeholder(source, source.meta["val"]) for source in whole}
@@ -76,7 +83,7 @@ def part_of(module: GraphModule, tiling: Tiling, found: Spans, name: str) -> Bod
     for node in running:
         emit = builder.at(node)
         tensors: dict[str, Any] = {}
-        for key, source in inputs_of(node).items():
+        for key, source in tiling.sources[node].items():
             need = tiling.needs[node][key]
             if need is None:
                 tensors[key] = builder.weight(source) if source.op == "get_attr" else whole[source]
@@ -97,10 +104,22 @@ def part_of(module: GraphModule, tiling: Tiling, found: Spans, name: str) -> Bod
         axis = tiling.axes[output]
         emit = builder.at(output)
         results.append(crop(emit, env[output], axis, base[1] - base[0], own[0] - base[0], own[1] - base[0]))
+    if reduction is not None:
+        emit = builder.at(reduction)
+        part = emit(reduction.target, *map_arg(reduction.args, lambda _: results[0]), **reduction.kwargs)
+        results = [emit(aten.reshape.default, part, [1, *shape_of(part)])]
     return Body(builder.finish(results, name), tuple(whole), windows)
 
 
-_VIEWS = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
+def merge_of(module: GraphModule, reduction: Node, parts: int, name: str) -> GraphModule:
+    """The graph that makes a reduction from the stacked reductions of parts."""
+    builder = _Builder(module)
+    value = reduction.meta["val"]
+    stacked = builder.placeholder(reduction, torch.empty((parts, *value.shape), dtype=value.dtype, device="meta"))
+    return builder.finish([MERGES[reduction.target](builder.at(reduction), stacked)], name)
+
+
+_VIEWS = (aten.view.default, aten._unsafe_view.default)
 
 
 class _Builder:
@@ -147,7 +166,7 @@ class _Builder:
         made = self._graph.node_copy(node, held)
         made.meta = dict(node.meta)
         if made.target in _VIEWS:  # what a loop made has other strides than the value it stands for
-            made.target = torch.ops.aten.reshape.default
+            made.target = aten.reshape.default
         return made
 
     def finish(self, results: Sequence[Node], name: str) -> GraphModule:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
+from torch.fx import GraphModule
+
 from penstock.passes.analysis.memory import memory
 from penstock.passes.core.base import Exactness, Pass, register
 from penstock.passes.core.context import Context
@@ -14,6 +16,7 @@ from penstock.passes.core.sizes import parse_size
 from penstock.passes.slicing.forms import prepared
 from penstock.passes.slicing.planner import Planner, Schedule
 from penstock.passes.slicing.realize import Realizer
+from penstock.passes.slicing.rematerialize import rematerialized
 
 _TRIES = 3
 
@@ -78,8 +81,7 @@ class FeatureSlicing(Pass):
     def _sliced(self, program: Program, op: Op, room: int, realizer: Realizer) -> tuple[Op, ...]:
         if not isinstance(op, Call):
             return (op,)
-        planner = Planner(prepared(program.graphs[op.graph]), self.attention)
-        schedule = planner.plan(room) or planner.least()
+        planner, schedule = self._planned(prepared(program.graphs[op.graph]), room)
         for _ in range(_TRIES):
             # A part may need a copy where the whole needs none: then the plan is made anew with that much less room.
             excess = self._measured(program, op, planner, schedule) - max(room, schedule.bytes)
@@ -88,6 +90,15 @@ class FeatureSlicing(Pass):
                 break
             schedule = tighter
         return realizer.ops(planner, schedule, op.args, op.results, op.graph) if schedule.groups else (op,)
+
+    def _planned(self, module: GraphModule, room: int) -> tuple[Planner, Schedule]:
+        """The plan that fits; without one, that with the fewest bytes."""
+        planner = Planner(module, self.attention)
+        schedule = planner.plan(room, nested=False)
+        if schedule is None:
+            planner = Planner(rematerialized(module, planner.line, room), self.attention)
+            schedule = planner.plan(room)
+        return planner, schedule or planner.least()
 
     def _measured(self, program: Program, op: Call, planner: Planner, schedule: Schedule) -> int:
         """The most bytes alive while a call runs by a schedule."""

@@ -28,8 +28,8 @@ def prepared(module: GraphModule) -> GraphModule:
     for node in edit.nodes(aten.group_norm.default):
         held = arguments_of(node)
         emit = edit.at(node)
-        stats = emit(GROUP_STATS, held["input"], held["num_groups"], held["eps"])
-        edit.replace(node, emit(GROUP_NORMALIZE, held["input"], stats, held["weight"], held["bias"]))
+        stats = emit(GROUP_STATS, held["input"], held["num_groups"])
+        edit.replace(node, emit(GROUP_NORMALIZE, held["input"], stats, held["weight"], held["bias"], held["eps"]))
     return edit.finish() if edit.changed else module
 
 
@@ -56,8 +56,8 @@ def restored(module: GraphModule) -> GraphModule:
     """The graph with the halves of group norms together again, where both are there."""
     edit = Rewriter(module, made_by=_MADE_BY)
     for node in edit.nodes(GROUP_NORMALIZE):
-        x, stats, weight, bias = node.args
+        x, stats, weight, bias, eps = node.args
         if isinstance(stats, Node) and stats.target is GROUP_STATS and stats.args[0] is x and len(stats.users) == 1:
-            groups, eps = stats.args[1:]
+            groups = stats.args[1]
             edit.replace(node, edit.at(node)(aten.group_norm.default, x, groups, weight, bias, eps))
     return edit.finish() if edit.changed else module

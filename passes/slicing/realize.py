@@ -8,12 +8,13 @@ from typing import Any
 
 from torch.fx import GraphModule, Node
 
-from penstock.passes.analysis.axes import Axis, inputs_of
+from penstock.passes.analysis.axes import Axis
 from penstock.passes.core.program import Call, Op, Piece, SliceLoop, Window, placeholders, result_nodes
 from penstock.passes.core.shapes import dtype_name, dtype_of, shape_of
-from penstock.passes.slicing.bodies import outline, part_of
-from penstock.passes.slicing.planner import Group, Planner, Schedule
-from penstock.passes.slicing.tiling import Range, Spans, Tiling, clipped, spans
+from penstock.passes.slicing.bodies import merge_of, outline, part_of
+from penstock.passes.slicing.groups import Cut, Group
+from penstock.passes.slicing.planner import Planner, Schedule
+from penstock.passes.slicing.tiling import Range, Spans, Sweep, Tiling, clipped, spans
 
 
 @dataclass
@@ -85,7 +86,7 @@ class _Scope:
 
     def _plain(self, start: int, stop: int) -> Iterator[Op]:
         nodes = self._planner.line.nodes[start:stop]
-        used = self._planner.made(start, stop)
+        used = self._planner.groups.made(start, stop)
         if used:
             yield self._outlined(nodes, used, f"{self._name}_{start}")
 
@@ -101,43 +102,74 @@ class _Scope:
         return self._names.setdefault(node, f"{self._name}.{node.name}")
 
     def _sliced(self, group: Group) -> Iterator[Op]:
-        kept = self._planner.kept(group.tiling, group.stop)
+        kept = self._planner.groups.kept(group.tiling, group.stop)
         name = f"{self._name}_{group.start}"
         if kept:
             yield self._outlined(group.tiling.hoisted, kept, f"{name}_whole")
+        for sweep, cut in zip(group.tiling.sweeps, group.sweeps, strict=True):
+            yield from self._swept(sweep, cut, f"{name}_{sweep.node.name}")
         outputs = group.tiling.outputs
-        runs = list(_runs(group.tiling, group.parts))
-        pieces = tuple(
-            self._piece(group, first, step, count, f"{name}_part" + (f"_{index}" if len(runs) > 1 else ""))
-            for index, (first, step, count) in enumerate(runs)
-        )
         yield SliceLoop(
             results=tuple(self._value(node) for node in outputs),
             shapes=tuple(shape_of(node) for node in outputs),
             dtypes=tuple(dtype_name(dtype_of(node)) for node in outputs),
-            pieces=pieces,
+            pieces=self._pieces(group.tiling, group.cut, name),
             reuses=tuple(self._names[group.reuses[node]] if node in group.reuses else None for node in outputs),
         )
 
-    def _piece(self, group: Group, first: Spans, step: Spans, count: int, name: str) -> Piece:
-        tiling = group.tiling
-        body = part_of(self._module, tiling, first, name)
+    def _swept(self, sweep: Sweep, cut: Cut, name: str) -> Iterator[Op]:
+        node = sweep.node
+        stacked = f"{name}.parts"
+        yield SliceLoop(
+            results=(stacked,),
+            shapes=((cut.parts, *shape_of(node)),),
+            dtypes=(dtype_name(dtype_of(node)),),
+            pieces=self._pieces(sweep.tiling, cut, name, node),
+            reuses=(None,),
+        )
+        merge = self._made.add(f"{name}_merge", merge_of(self._module, node, cut.parts, f"{name}_merge"))
+        yield Call(merge, (stacked,), (self._value(node),))
+
+    def _pieces(self, tiling: Tiling, cut: Cut, name: str, reduction: Node | None = None) -> tuple[Piece, ...]:
+        runs = list(_runs(tiling, cut.parts))
+        pieces: list[Piece] = []
+        for index, (first, step, count) in enumerate(runs):
+            part = f"{name}_part" + (f"_{index}" if len(runs) > 1 else "")
+            done = sum(piece.count for piece in pieces)
+            if reduction is None:
+                tiles = [
+                    _window(tiling.axes[node], first.tiles[node], step.tiles[node], count) for node in tiling.outputs
+                ]
+            else:
+                tiles = [Window(0, 1, cut.parts, 1, done, 1, 1)]
+            pieces.append(self._piece(tiling, cut, first, step, count, part, tuple(tiles), reduction))
+        return tuple(pieces)
+
+    def _piece(
+        self,
+        tiling: Tiling,
+        cut: Cut,
+        first: Spans,
+        step: Spans,
+        count: int,
+        name: str,
+        tiles: tuple[Window, ...],
+        reduction: Node | None,
+    ) -> Piece:
+        body = part_of(self._module, tiling, first, name, reduction)
         args: list[tuple[str, Window | None]] = [(self._names[node], None) for node in body.whole]
         for node, axis in body.windows:
             args.append((self._names[node], _window(axis, first.windows[node, axis], step.windows[node, axis], count)))
         params = tuple(f"{name}.arg{index}" for index, _ in enumerate(args))
-        returns = tuple(f"{name}.result{index}" for index, _ in enumerate(tiling.outputs))
-        tiles = []
-        for node in tiling.outputs:
-            tiles.append(_window(tiling.axes[node], first.tiles[node], step.tiles[node], count))
+        returns = tuple(f"{name}.result{index}" for index, _ in enumerate(tiles))
         ops: tuple[Op, ...]
-        if group.inner is None:
+        if cut.inner is None:
             ops = (Call(self._made.add(name, body.module), params, returns),)
         else:
             planner = self._planner.inner(body.module)
-            schedule = planner.plan(group.part_bytes) or planner.least()
+            schedule = planner.plan(cut.bytes) or planner.least()
             ops = self._made.ops(planner, schedule, params, returns, name)
-        return Piece(count, tuple(args), params, ops, returns, tuple(tiles))
+        return Piece(count, tuple(args), params, ops, returns, tiles)
 
 
 def _window(axis: Axis, first: Range, second: Range, count: int) -> Window:
@@ -170,7 +202,7 @@ def _key(tiling: Tiling, part: Spans) -> tuple[Any, ...]:
     rows: list[Any] = [high - low for low, high in part.windows.values()]
     for node, (low, high) in part.made.items():
         rows += [high - low, tuple(part.padding.get(node, {}).values())]
-        for key, source in inputs_of(node).items():
+        for key, source in tiling.sources[node].items():
             need = tiling.needs[node][key]
             if need is not None:
                 base = part.made.get(source) or part.windows[source, need.axis]

@@ -11,11 +11,12 @@ Diffusion Using Streamlined Inference", NeurIPS 2024, sections 3.1 and 3.2.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch.fx import Node
 
 from penstock.passes.analysis.axes import Axis, CoarserError, Reach, WholeError, inputs_of, reach
+from penstock.passes.analysis.axes.reductions import reduces
 from penstock.passes.analysis.axes.rules import Needs
 
 Range = tuple[int, int]
@@ -33,16 +34,33 @@ class Tiling:
         hoisted: the operators that run once before the loop, in order: something needs their results whole.
         axes: of every result of `sliced`.
         needs: of every operator of `sliced`.
+        sources: its tensor arguments by key.
         outputs: the results of `sliced` that are used after the run.
         size: the most parts that there can be.
+        sweeps: reductions that `sliced` needs whole, of values that `sliced` makes, in order; they run after `hoisted`.
     """
 
     sliced: tuple[Node, ...]
     hoisted: tuple[Node, ...]
     axes: Mapping[Node, Axis]
     needs: Mapping[Node, Needs]
+    sources: Mapping[Node, Mapping[str, Node]]
     outputs: tuple[Node, ...]
     size: int
+    sweeps: tuple[Sweep, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A reduction that is made in parts, in a loop of its own, which makes what it reduces and keeps nothing of it.
+
+    Attributes:
+        node: the reduction, along the axis, of the only output of `tiling`.
+        tiling: the operators that lead to what it reduces.
+    """
+
+    node: Node
+    tiling: Tiling
 
 
 @dataclass
@@ -62,72 +80,114 @@ class Spans:
     padding: dict[Node, dict[str, tuple[int, int]]] = field(default_factory=dict)
 
 
-def tile(run: Sequence[Node], outputs: Set[Node], seed: Node, axis: Axis) -> Tiling:
-    """Cut a run along an axis of one of its results.
+class Tiler:
+    """Cuts runs of one graph; what the rules answer is asked once."""
 
-    Args:
-        run: operators in order; nothing outside of it may lie between them that they depend on.
-        outputs: those whose results are needed after the run.
-        seed: one of the outputs.
+    def __init__(self) -> None:
+        self._sources: dict[Node, Mapping[str, Node]] = {}
+        self._answers: dict[tuple[Node, Axis], Needs | WholeError | CoarserError] = {}
 
-    Raises:
-        WholeError: it cannot be cut; the text says why.
-    """
-    for _ in range(_TRIES):
-        try:
-            return _tile(run, outputs, seed, axis)
-        except CoarserError as limit:
-            if limit.size >= axis.size or axis.size % limit.size:
-                break
-            axis = axis.coarser(limit.size)
-            if axis.size < 2:
-                break
-    raise WholeError("its positions hang together")
+    def tile(self, run: Sequence[Node], outputs: Set[Node], seed: Node, axis: Axis, sweeping: bool = False) -> Tiling:
+        """Cut a run along an axis of one of its results.
 
+        Args:
+            run: operators in order; nothing outside of it may lie between them that they depend on.
+            outputs: those whose results are needed after the run.
+            seed: one of the outputs.
+            sweeping: make reductions along the axis in parts too, where without that a value would be made whole for
+                them.
 
-def _tile(run: Sequence[Node], outputs: Set[Node], seed: Node, axis: Axis) -> Tiling:
-    inside = set(run)
-    axes: dict[Node, Axis] = {seed: axis}
-    needs: dict[Node, Needs] = {}
-    whole: set[Node] = set()
-    for node in reversed(run):
-        if node in axes and node not in whole:
+        Raises:
+            WholeError: it cannot be cut; the text says why.
+        """
+        for _ in range(_TRIES):
             try:
-                needs[node] = _needs(node, axes[node])
-            except WholeError:
-                if node is seed:
-                    raise
-                whole.add(node)
-        elif node in outputs:
-            whole.add(node)  # another result, which does not follow the axis
-        sources = inputs_of(node) if node in needs else dict(enumerate(node.all_input_nodes))
-        for key, source in sources.items():
-            if source not in inside:
+                return self._tile(run, outputs, seed, axis, sweeping)
+            except CoarserError as limit:
+                if limit.size >= axis.size or axis.size % limit.size:
+                    break
+                axis = axis.coarser(limit.size)
+                if axis.size < 2:
+                    break
+        raise WholeError("its positions hang together")
+
+    def _tile(self, run: Sequence[Node], outputs: Set[Node], seed: Node, axis: Axis, sweeping: bool) -> Tiling:
+        inside = set(run)
+        axes: dict[Node, Axis] = {seed: axis}
+        needs: dict[Node, Needs] = {}
+        whole: set[Node] = set()
+        swept: list[Node] = []
+        for node in reversed(run):
+            if node in axes and node not in whole:
+                try:
+                    needs[node] = self._needs(node, axes[node])
+                except WholeError:
+                    if node is seed:
+                        raise
+                    whole.add(node)
+            elif node in outputs:
+                whole.add(node)  # another result, which does not follow the axis
+            if sweeping and node in whole and reduces(node, axes):
+                swept.append(node)
                 continue
-            found = needs[node][str(key)] if node in needs else None
-            if node in whole or (node in needs and (found is None or axes.get(source, found.axis) != found.axis)):
-                whole.add(source)
-            elif found is not None:
-                axes[source] = found.axis
-    if seed in whole:
-        raise WholeError("the result itself is needed whole")
-    sliced = tuple(node for node in run if node in needs and node not in whole)
-    return Tiling(
-        sliced=sliced,
-        hoisted=tuple(node for node in run if node in whole),
-        axes={node: axes[node] for node in sliced},
-        needs={node: needs[node] for node in sliced},
-        outputs=tuple(node for node in sliced if node in outputs),
-        size=axis.size,
-    )
+            found = needs.get(node)
+            if found is not None:
+                for key, source in self.sources(node).items():
+                    if source in inside:
+                        need = found[key]
+                        if node in whole or need is None or axes.setdefault(source, need.axis) != need.axis:
+                            whole.add(source)
+            elif node in whole:
+                whole.update(source for source in node.all_input_nodes if source in inside)
+        if seed in whole:
+            raise WholeError("the result itself is needed whole")
+        sliced = tuple(node for node in run if node in needs and node not in whole)
+        reductions = [node for node in reversed(swept) if node.all_input_nodes[0] not in whole]
+        made = Tiling(
+            sliced=sliced,
+            hoisted=tuple(node for node in run if node in whole and node not in reductions),
+            axes={node: axes[node] for node in sliced},
+            needs={node: needs[node] for node in sliced},
+            sources={node: self.sources(node) for node in sliced},
+            outputs=tuple(node for node in sliced if node in outputs),
+            size=axis.size,
+        )
+        if any(source in reductions for node in made.hoisted for source in node.all_input_nodes):
+            raise WholeError("what is needed whole comes from a reduction along the axis")
+        sweeps = tuple(Sweep(node, _leading_to(node.all_input_nodes[0], made)) for node in reductions)
+        return replace(made, sweeps=sweeps)
+
+    def sources(self, node: Node) -> Mapping[str, Node]:
+        """The tensor arguments of an operator by key."""
+        if node not in self._sources:
+            self._sources[node] = inputs_of(node)
+        return self._sources[node]
+
+    def _needs(self, node: Node, axis: Axis) -> Needs:
+        answer = self._answers.get((node, axis))
+        if answer is None:
+            try:
+                answer = reach(node, axis)
+                for key, source in self.sources(node).items():
+                    if source.op == "get_attr" and answer[key] is not None:
+                        answer = WholeError(f"'{node.name}' would need parts of the weight '{source.target}'")
+                        break
+            except (WholeError, CoarserError) as error:
+                answer = error
+            self._answers[node, axis] = answer
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
-def _needs(node: Node, axis: Axis) -> Needs:
-    found = reach(node, axis)
-    for key, source in inputs_of(node).items():
-        if source.op == "get_attr" and found[key] is not None:
-            raise WholeError(f"'{node.name}' would need parts of the weight '{source.target}'")
-    return found
+def _leading_to(value: Node, tiling: Tiling) -> Tiling:
+    """The operators of a tiling that one of its values comes from, cut the same way."""
+    needed = {value}
+    for node in reversed(tiling.sliced):
+        if node in needed:
+            needed.update(source for key, source in tiling.sources[node].items() if tiling.needs[node][key] is not None)
+    sliced = tuple(node for node in tiling.sliced if node in needed)
+    return replace(tiling, sliced=sliced, hoisted=(), outputs=(value,), size=tiling.axes[value].size)
 
 
 def spans(tiling: Tiling, low: int, high: int) -> Spans:
@@ -148,7 +208,7 @@ def spans(tiling: Tiling, low: int, high: int) -> Spans:
         if node not in found.made:  # used by nothing but what is whole
             continue
         padding = found.padding.setdefault(node, {})
-        for key, source in inputs_of(node).items():
+        for key, source in tiling.sources[node].items():
             need = tiling.needs[node][key]
             if need is None:
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -15,9 +16,10 @@ from penstock.passes.core import dialect, reference
 from penstock.passes.core.program import Phase, Plan, Program
 from penstock.passes.core.shapes import shape_of
 from penstock.passes.slicing.forms import prepared
-from penstock.passes.slicing.planner import Group, Planner, Schedule
+from penstock.passes.slicing.groups import Cut, Group
+from penstock.passes.slicing.planner import Planner, Schedule
 from penstock.passes.slicing.realize import Realizer
-from penstock.passes.slicing.tiling import tile
+from penstock.passes.slicing.tiling import Tiler
 
 
 class Function(torch.nn.Module):
@@ -41,18 +43,22 @@ def in_parts(program: Program) -> Iterator[tuple[Axis, int, Program]]:
     """The program with all of its operators in one loop, along each axis and in each number of parts that can be."""
     planner = Planner(prepared(program.graphs["main"]))
     nodes = planner.line.nodes
-    seed = planner.made(0, len(nodes))[-1]
+    seed = planner.groups.made(0, len(nodes))[-1]
     for dim in range(len(shape_of(seed))):
         axis = Axis.of(shape_of(seed), dim)
-        try:
-            tiling = tile(nodes, set(planner.made(0, len(nodes))), seed, axis)
-        except WholeError:
-            continue
-        for parts in range(2, tiling.size + 1):
-            if tiling.size % parts == 0:
-                group = Group(0, len(nodes), seed, axis, tiling, parts, 0, 0, 0.0, {})
-                with suppress(WholeError):  # a part of padding only
-                    yield axis, parts, realized(program, planner, Schedule((group,), 0, 0.0))
+        for sweeping in (False, True):
+            try:
+                tiling = Tiler().tile(nodes, set(planner.groups.made(0, len(nodes))), seed, axis, sweeping)
+            except WholeError:
+                continue
+            if sweeping and not tiling.sweeps:
+                continue
+            for parts in (count for count in range(2, tiling.size + 1) if tiling.size % count == 0):
+                sweeps = tuple(Cut(math.gcd(parts, sweep.tiling.size)) for sweep in tiling.sweeps)
+                if all(cut.parts > 1 for cut in sweeps):
+                    group = Group(0, len(nodes), axis, tiling, Cut(parts), sweeps)
+                    with suppress(WholeError):  # a part of padding only
+                        yield axis, parts, realized(program, planner, Schedule((group,), 0, 0.0))
 
 
 def realized(program: Program, planner: Planner, schedule: Schedule) -> Program:

@@ -1,0 +1,328 @@
+"""One group: a run of operators made in parts that fit a number of bytes, and what that costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from torch.fx import GraphModule, Node
+
+from penstock.passes.analysis.aliases import Buffer, buffers_of
+from penstock.passes.analysis.axes import Axis, Reach, WholeError
+from penstock.passes.analysis.memory import Attention
+from penstock.passes.core.shapes import nbytes, value_of
+from penstock.passes.slicing.bodies import part_of
+from penstock.passes.slicing.estimates import BYTES_PER_SECOND, LAUNCH, seconds_of
+from penstock.passes.slicing.tiling import Spans, Sweep, Tiler, Tiling, Window, spans
+from penstock.passes.slicing.timeline import Timeline, part_bytes, run_peak
+
+if TYPE_CHECKING:
+    from penstock.passes.slicing.planner import Planner, Schedule
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A loop over parts.
+
+    Attributes:
+        parts: how many, of the same size.
+        bytes: the most alive at once that belongs to one part.
+        seconds: the time that making it in parts adds, as estimated.
+        inner: how each part is cut again; None where it runs as it is.
+    """
+
+    parts: int
+    bytes: int = 0
+    seconds: float = 0.0
+    inner: Schedule | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """A run of operators that is made in parts.
+
+    Attributes:
+        start, stop: the run: operators start … stop-1 of the graph.
+        axis: along which its main result is cut.
+        cut: the loop that makes its results.
+        sweeps: the loops before it, one for each sweep of the tiling.
+        bytes: the most alive at once while it runs, with all that waits for later.
+        reuses: for outputs that take over the memory of a value that dies here, that value.
+    """
+
+    start: int
+    stop: int
+    axis: Axis
+    tiling: Tiling
+    cut: Cut
+    sweeps: tuple[Cut, ...] = ()
+    bytes: int = 0
+    reuses: Mapping[Node, Node] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """The time that the group adds, as estimated."""
+        return self.cut.seconds + sum(sweep.seconds for sweep in self.sweeps)
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """What a tiling needs around its loops, whatever the number of parts.
+
+    Attributes:
+        base: bytes alive all through the main loop.
+        before: bytes alive all through the loops of its sweeps.
+        hoist: the most alive while what is hoisted runs.
+    """
+
+    base: int
+    before: int
+    hoist: int
+    reuses: Mapping[Node, Node]
+
+
+class Groups:
+    """The groups of one graph; what does not depend on the budget is found once.
+
+    Args:
+        inner: gives the planner for the graph of a part.
+    """
+
+    def __init__(
+        self, module: GraphModule, line: Timeline, attention: Attention, inner: Callable[[GraphModule], Planner]
+    ) -> None:
+        self.module = module
+        self.line = line
+        self._attention: Attention = attention
+        self._inner_planner = inner
+        self._index = {node: index for index, node in enumerate(line.nodes)}
+        held = buffers_of(module.graph)
+        self._views: dict[Node, Buffer | None] = {node: (found[0] if found else None) for node, found in held.items()}
+        self._tiler = Tiler()
+        self._tilings: dict[tuple[int, int, Axis, bool], Tiling | None] = {}
+        self._frames: dict[tuple[int, int, Axis, bool], _Frame] = {}
+        self._parts: dict[tuple[int, int, Axis, Node | None, int], tuple[int, float]] = {}
+        self._inner: dict[tuple[int, int, Axis, Node | None, int], Planner] = {}
+        self._looking: dict[Node, list[Node]] = {}  # into the buffer of each node
+        for node, buffer in self._views.items():
+            if buffer is not None:
+                self._looking.setdefault(buffer.node, []).append(node)
+        self._seconds = {node: seconds_of(node) for node in line.nodes}
+
+    def of(self, start: int, stop: int, budget: int, nested: bool) -> list[Group]:
+        """The groups that make a run under a budget, one for each axis of its largest result at most.
+
+        Args:
+            nested: whether parts may be cut again.
+        """
+        made = self.made(start, stop)
+        if not made or self.line.live[start] > budget:
+            return []
+        seed = max(made, key=lambda node: (nbytes(value_of(node)), self._index[node]))
+        shape = tuple(value_of(seed).shape)
+        axes = [Axis.of(shape, dim) for dim, extent in enumerate(shape) if extent > 1]
+        found = (self._along(start, stop, seed, axis, budget, nested) for axis in axes)
+        return [group for group in found if group is not None]
+
+    def made(self, start: int, stop: int) -> list[Node]:
+        """The values that a run makes for later."""
+        return [node for node in self.line.nodes[start:stop] if self.line.last_use.get(node, -1) >= stop]
+
+    def kept(self, tiling: Tiling, stop: int) -> list[Node]:
+        """What is made before the loops and needed in them or after them."""
+        inside = set(tiling.sliced)
+        return [
+            node
+            for node in tiling.hoisted
+            if self.line.last_use.get(node, -1) >= stop or any(user in inside for user in node.users)
+        ]
+
+    def _along(self, start: int, stop: int, seed: Node, axis: Axis, budget: int, nested: bool) -> Group | None:
+        for sweeping in (False, True):
+            tiling = self._tiling(start, stop, seed, axis, sweeping)
+            if tiling is None or (sweeping and not tiling.sweeps):
+                continue
+            key = (start, stop, axis, sweeping)
+            if key not in self._frames:
+                self._frames[key] = self._frame(start, stop, tiling)
+            frame = self._frames[key]
+            if max(frame.base, frame.hoist, frame.before) > budget:
+                continue
+            sweeps: list[Cut] = []
+            for sweep in tiling.sweeps:
+                cut = self._cut(start, stop, axis, sweep.tiling, budget - frame.before, nested, sweep)
+                if cut is None:
+                    break
+                sweeps.append(cut)
+            if len(sweeps) < len(tiling.sweeps):
+                continue
+            cut = self._cut(start, stop, axis, tiling, budget - frame.base, nested)
+            if cut is not None:
+                most = max(frame.base + cut.bytes, frame.hoist, *(frame.before + sweep.bytes for sweep in sweeps), 0)
+                return Group(start, stop, axis, tiling, cut, tuple(sweeps), most, frame.reuses)
+        return None
+
+    def _tiling(self, start: int, stop: int, seed: Node, axis: Axis, sweeping: bool) -> Tiling | None:
+        key = (start, stop, axis, sweeping)
+        if key not in self._tilings:
+            try:
+                run = self.line.with_views(self.line.nodes[start:stop])
+                self._tilings[key] = self._tiler.tile(run, set(self.made(start, stop)), seed, axis, sweeping)
+            except WholeError:
+                self._tilings[key] = None
+        return self._tilings[key]
+
+    def _frame(self, start: int, stop: int, tiling: Tiling) -> _Frame:
+        kept = set(self.kept(tiling, stop))
+        most, stays = run_peak(tiling.hoisted, kept, self._views, self._attention)
+        stays += sum(nbytes(value_of(sweep.node)) for sweep in tiling.sweeps)
+        reuses = self._reuses(start, stop, tiling)
+        made = sum(nbytes(value_of(node)) for node in tiling.outputs if node not in reuses)
+        live = self.line.live[start]
+        return _Frame(live + stays + made, live + stays, live + most, reuses)
+
+    def _cut(
+        self, start: int, stop: int, axis: Axis, tiling: Tiling, room: int, nested: bool, sweep: Sweep | None = None
+    ) -> Cut | None:
+        """The fewest parts that need no more than some bytes."""
+        counts = [count for count in range(2, tiling.size + 1) if tiling.size % count == 0]
+        key = (start, stop, axis, sweep.node if sweep is not None else None)
+        try:
+            if not counts:
+                return None
+            if self._part(*key, tiling, counts[-1])[0] > room:
+                return self._nested(*key, tiling, room, counts) if nested else None
+            low, high = 0, len(counts) - 1
+            while low < high:
+                middle = (low + high) // 2
+                if self._part(*key, tiling, counts[middle])[0] <= room:
+                    high = middle
+                else:
+                    low = middle + 1
+            held, seconds = self._part(*key, tiling, counts[low])
+            step = tiling.size // counts[low]
+            for first in (0, tiling.size - step):  # at the borders a part may be nothing but padding
+                spans(tiling, first, first + step)
+        except WholeError:
+            return None
+        return Cut(counts[low], held, seconds)
+
+    def _nested(
+        self,
+        start: int,
+        stop: int,
+        axis: Axis,
+        reduction: Node | None,
+        tiling: Tiling,
+        room: int,
+        counts: list[int],
+    ) -> Cut | None:
+        """Parts that are cut again: few large ones or many small ones, whichever adds less time."""
+        best: Cut | None = None
+        for parts in dict.fromkeys((counts[-1], counts[len(counts) // 2], counts[0])):
+            key = (start, stop, axis, reduction, parts)
+            if key not in self._inner:
+                body = part_of(self.module, tiling, _middle(tiling, parts), "part", reduction)
+                self._inner[key] = self._inner_planner(body.module)
+            inner = self._inner[key].plan(room)
+            if inner is None:
+                break  # larger parts need more
+            seconds = self._part(*key[:4], tiling, parts)[1] + parts * inner.seconds
+            if best is None or seconds < best.seconds:
+                best = Cut(parts, inner.bytes, seconds, inner)
+        return best
+
+    def _part(
+        self, start: int, stop: int, axis: Axis, reduction: Node | None, tiling: Tiling, parts: int
+    ) -> tuple[int, float]:
+        """Bytes of one part, and the seconds that all parts add."""
+        key = (start, stop, axis, reduction, parts)
+        if key not in self._parts:
+            found = _middle(tiling, parts)
+            seconds = 0.0
+            once = 1 if reduction is None else 0  # a sweep makes what will be made again
+            for node, (low, high) in found.made.items():
+                ratio = parts * (high - low) / tiling.axes[node].size
+                seconds += max(0.0, ratio - once) * self._seconds[node]
+                seconds += (parts - once) * LAUNCH * (self._seconds[node] > 0)
+            for source, axis_ in found.windows:
+                if not axis_.is_contiguous(tuple(value_of(source).shape)):
+                    seconds += 2 * nbytes(value_of(source)) / BYTES_PER_SECOND
+            held = part_bytes(tiling, found, self._attention, self._views)
+            if reduction is not None:
+                held += parts * nbytes(value_of(reduction))
+            else:
+                for output in tiling.outputs:
+                    if not tiling.axes[output].is_contiguous(tuple(value_of(output).shape)):
+                        seconds += 2 * nbytes(value_of(output)) / BYTES_PER_SECOND
+            self._parts[key] = held, seconds
+        return self._parts[key]
+
+    def _reuses(self, start: int, stop: int, tiling: Tiling) -> Mapping[Node, Node]:
+        """Outputs that can be written where a value lies that dies in this run.
+
+        Each part reads of that value just the bytes that it writes, and nothing else looks into its memory.
+        """
+        taken: dict[Window, Reach] = {}
+        spoiled: set[Node] = set()
+        inside = set(tiling.sliced)
+        for node in tiling.sliced:
+            for key, source in tiling.sources[node].items():
+                need = tiling.needs[node][key]
+                if source in inside or source.op == "get_attr":
+                    continue
+                if (
+                    need is None
+                    or not need.is_parallel
+                    or (taken and any(s is source and a != need.axis for s, a in taken))
+                ):
+                    spoiled.add(source)
+                else:
+                    taken[source, need.axis] = need
+        found: dict[Node, Node] = {}
+        try:
+            lows = sorted({0, tiling.size // 2, tiling.size - 1})
+            parts = [spans(tiling, low, low + 1) for low in lows] if taken else []
+        except WholeError:
+            return {}
+        for output in tiling.outputs:
+            mine = tiling.axes[output]
+            for source, axis in taken:
+                if source in spoiled or source in found.values() or not self._dies(source, start, stop):
+                    continue
+                in_step = all(part.windows.get((source, axis)) == part.tiles[output] for part in parts)
+                if in_step and _same_bytes(source, axis, output, mine):
+                    found[output] = source
+                    break
+        return found
+
+    def _dies(self, value: Node, start: int, stop: int) -> bool:
+        """Whether a run is the last to need the memory of a value from before it."""
+        buffer = self._views[value]
+        if (
+            buffer is None
+            or buffer.node.op != "call_function"
+            or nbytes(value_of(value)) != nbytes(value_of(buffer.node))
+        ):
+            return False
+        return self._index[value] < start and all(
+            self.line.last_use[node] < stop for node in self._looking[buffer.node] if node in self.line.last_use
+        )
+
+
+def _middle(tiling: Tiling, parts: int) -> Spans:
+    """What a part far from the borders touches."""
+    step = tiling.size // parts
+    low = parts // 2 * step
+    return spans(tiling, low, low + step)
+
+
+def _same_bytes(one: Node, along: Axis, other: Node, across: Axis) -> bool:
+    """Whether equal positions of two values are the same bytes of equally large memory."""
+    a, b = value_of(one), value_of(other)
+    if nbytes(a) != nbytes(b) or a.element_size() != b.element_size() or along.size != across.size:
+        return False
+    if along.is_contiguous(tuple(a.shape)) and across.is_contiguous(tuple(b.shape)):
+        return True
+    return tuple(a.shape) == tuple(b.shape) and along == across
