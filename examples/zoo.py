@@ -5,7 +5,7 @@ Each factory returns a module and its example arguments, so the command line tak
     penstock inspect examples/zoo.py:svd_unet
 
 The structure is the real one (levels, attention, up- and down-sampling, norms); widths and depths are as small as it
-allows. `svd_unet_full` and `animatediff_full` are the published sizes in float16, to be made under a fake mode::
+allows. Those that end in `_full` are the published sizes in float16, to be made under a fake mode::
 
     with FakeTensorMode(allow_non_fake_inputs=True):
         module, args = svd_unet_full()
@@ -219,6 +219,18 @@ def svd_vae_decoder() -> Example:
     return Decoder(model, num_frames=3), (torch.randn(3, 4, 4, 4),)
 
 
+@reproducible
+def svd_vae_decoder_full() -> Example:
+    """Stable Video Diffusion's temporal decoder as published: 14 frames of 576 × 1024 pixels, float16."""
+    from diffusers import AutoencoderKLTemporalDecoder
+
+    with default_dtype(torch.float16):
+        model = AutoencoderKLTemporalDecoder(
+            block_out_channels=(128, 256, 512, 512), down_block_types=("DownEncoderBlock2D",) * 4, layers_per_block=2
+        )
+        return Decoder(model, num_frames=14), (torch.randn(14, 4, 72, 128),)
+
+
 @zoo
 def dc_autoencoder() -> Example:
     """The deep-compression autoencoder with linear attention, encoder and decoder: a 16 × 16 image."""
@@ -265,6 +277,15 @@ def ltx_vae_decoder() -> Example:
     return Decoder(model), (torch.randn(1, 8, 2, 4, 4),)
 
 
+@reproducible
+def ltx_vae_decoder_full() -> Example:
+    """LTX-Video's decoder as published: 161 frames of 512 × 704 pixels, float16."""
+    from diffusers import AutoencoderKLLTXVideo
+
+    with default_dtype(torch.float16):
+        return Decoder(AutoencoderKLLTXVideo()), (torch.randn(1, 128, 21, 16, 22),)
+
+
 @zoo
 def wan_vae_decoder() -> Example:
     """Wan's causal decoder, which runs frame by frame and caches the last frames: 2 latent frames of 4 × 4."""
@@ -305,6 +326,17 @@ def ltx_dit() -> Example:
     return Positional(model, *names, num_frames=2, height=4, width=4), args
 
 
+@reproducible
+def ltx_dit_full() -> Example:
+    """LTX-Video's transformer as published: 161 frames of 512 × 704 pixels, 7392 latent tokens, float16."""
+    from diffusers import LTXVideoTransformer3DModel
+
+    with default_dtype(torch.float16):
+        names = ("hidden_states", "encoder_hidden_states", "timestep", "encoder_attention_mask")
+        args = (torch.randn(1, 7392, 128), torch.randn(1, 128, 4096), torch.tensor([5.0]), torch.ones(1, 128).bool())
+        return Positional(LTXVideoTransformer3DModel(), *names, num_frames=21, height=16, width=22), args
+
+
 @zoo
 def wan_dit() -> Example:
     """Wan's transformer: 2 blocks over patches of 2 latent frames of 8 × 8."""
@@ -323,6 +355,17 @@ def wan_dit() -> Example:
     )
     args = (torch.randn(1, 4, 2, 8, 8), torch.tensor([5.0]), torch.randn(1, 6, 16))
     return Positional(model, "hidden_states", "timestep", "encoder_hidden_states"), args
+
+
+@reproducible
+def wan_dit_full() -> Example:
+    """Wan 2.1's transformer of 1.3 billion weights: 81 frames of 480 × 832 pixels, 32760 latent tokens, float16."""
+    from diffusers import WanTransformer3DModel
+
+    with default_dtype(torch.float16):
+        model = WanTransformer3DModel(num_attention_heads=12, num_layers=30, ffn_dim=8960)
+        args = (torch.randn(1, 16, 21, 60, 104), torch.tensor([5.0]), torch.randn(1, 512, 4096))
+        return Positional(model, "hidden_states", "timestep", "encoder_hidden_states"), args
 
 
 @zoo

@@ -31,6 +31,8 @@ class Canonicalize(RewritePass):
         view, expand, slice, pad, … of the same type   their argument
         clone, cast without effect on dtype or layout  their argument
         dropout, adding 0, multiplying by 1            their argument
+        repeat once                                    its argument
+        cat with empty tensors, or of one              without them; that one
         transpose, t                                   permute
         permute of permute                             one permute, or none
         view of view                                   one view
@@ -57,7 +59,7 @@ class Canonicalize(RewritePass):
         aten.repeat.default, aten.constant_pad_nd.default, aten.squeeze.dims, aten.clone.default, aten.alias.default,
         aten.contiguous.default, aten._to_copy.default, aten.dropout.default, aten.detach.default,
         aten.lift_fresh_copy.default, aten.permute.default, aten.transpose.int, aten.t.default, aten.add.Tensor,
-        aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor,
+        aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.cat.default,
     )  # fmt: skip
 
     def rewrite(self, node: Node, emit: Emitter) -> Replacement:
@@ -95,6 +97,21 @@ def _view(node: Node, emit: Emitter) -> Node | None:
 def _dropout(node: Node, emit: Emitter) -> Node | None:
     found = arguments_of(node)
     return None if found["train"] and found["p"] else _source(node)
+
+
+def _repeat(node: Node, emit: Emitter) -> Node | None:
+    return _source(node) if shape_of(_source(node)) == shape_of(node) else None
+
+
+def _cat(node: Node, emit: Emitter) -> Node | None:
+    found = arguments_of(node)
+    items = found["tensors"]
+    kept = [item for item in items if tensor_of(item).numel()]
+    if not kept or any(dtype_of(item) != dtype_of(node) for item in kept):
+        return None
+    if len(kept) == 1:
+        return kept[0]
+    return emit(aten.cat.default, kept, found["dim"]) if len(kept) < len(items) else None
 
 
 def _permute(node: Node, emit: Emitter) -> Node | None:
@@ -149,6 +166,8 @@ _RULES: dict[Any, _Rule] = {
     aten.view.default: _view,
     aten._unsafe_view.default: _view,
     aten.dropout.default: _dropout,
+    aten.repeat.default: _repeat,
+    aten.cat.default: _cat,
     aten.permute.default: _permute,
     aten.transpose.int: _permute,
     aten.t.default: _permute,

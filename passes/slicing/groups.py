@@ -12,13 +12,14 @@ from penstock.passes.analysis.aliases import Buffer, buffers_of
 from penstock.passes.analysis.axes import Axis, Reach, WholeError
 from penstock.passes.analysis.memory import Attention
 from penstock.passes.core.shapes import nbytes, value_of
-from penstock.passes.slicing.bodies import part_of
+from penstock.passes.slicing.bodies import outline, part_of
 from penstock.passes.slicing.estimates import BYTES_PER_SECOND, LAUNCH, seconds_of
 from penstock.passes.slicing.tiling import Spans, Sweep, Tiler, Tiling, Window, spans
 from penstock.passes.slicing.timeline import Timeline, part_bytes, run_peak
 
 if TYPE_CHECKING:
     from penstock.passes.slicing.planner import Planner, Schedule
+_TRIES = 6  # numbers of parts that are tried where each part is cut again
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Group:
         axis: along which its main result is cut.
         cut: the loop that makes its results.
         sweeps: the loops before it, one for each sweep of the tiling.
+        hoist: how what is hoisted is cut; None where it runs as it is.
         bytes: the most alive at once while it runs, with all that waits for later.
         reuses: for outputs that take over the memory of a value that dies here, that value.
     """
@@ -57,13 +59,15 @@ class Group:
     tiling: Tiling
     cut: Cut
     sweeps: tuple[Cut, ...] = ()
+    hoist: Schedule | None = None
     bytes: int = 0
     reuses: Mapping[Node, Node] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
         """The time that the group adds, as estimated."""
-        return self.cut.seconds + sum(sweep.seconds for sweep in self.sweeps)
+        hoist = self.hoist.seconds if self.hoist is not None else 0.0
+        return hoist + self.cut.seconds + sum(sweep.seconds for sweep in self.sweeps)
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,7 @@ class Groups:
         self._frames: dict[tuple[int, int, Axis, bool], _Frame] = {}
         self._parts: dict[tuple[int, int, Axis, Node | None, int], tuple[int, float]] = {}
         self._inner: dict[tuple[int, int, Axis, Node | None, int], Planner] = {}
+        self._before: dict[tuple[int, int, Axis, bool], Planner] = {}
         self._looking: dict[Node, list[Node]] = {}  # into the buffer of each node
         for node, buffer in self._views.items():
             if buffer is not None:
@@ -132,11 +137,18 @@ class Groups:
     def kept(self, tiling: Tiling, stop: int) -> list[Node]:
         """What is made before the loops and needed in them or after them."""
         inside = set(tiling.sliced)
-        return [
-            node
-            for node in tiling.hoisted
-            if self.line.last_use.get(node, -1) >= stop or any(user in inside for user in node.users)
-        ]
+        taken = {
+            source
+            for node in tiling.sliced
+            for key, source in tiling.sources[node].items()
+            if tiling.needs[node][key] is None or source not in inside
+        }
+        return [node for node in tiling.hoisted if node in taken or self.line.last_use.get(node, -1) >= stop]
+
+    def hoisted(self, tiling: Tiling, stop: int, name: str) -> tuple[GraphModule, tuple[Node, ...], list[Node]]:
+        """What runs before the loops as a graph of its own, the values that it takes, and those that it makes."""
+        kept = self.kept(tiling, stop)
+        return (*outline(self.module, self.line.with_views(tiling.hoisted), kept, name), kept)
 
     def _along(self, start: int, stop: int, seed: Node, axis: Axis, budget: int, nested: bool) -> Group | None:
         for sweeping in (False, True):
@@ -147,8 +159,13 @@ class Groups:
             if key not in self._frames:
                 self._frames[key] = self._frame(start, stop, tiling)
             frame = self._frames[key]
-            if max(frame.base, frame.hoist, frame.before) > budget:
+            if max(frame.base, frame.before) > budget:
                 continue
+            hoist: Schedule | None = None
+            if frame.hoist > budget:
+                hoist = self._hoist(key, tiling, budget) if nested else None
+                if hoist is None:
+                    continue
             sweeps: list[Cut] = []
             for sweep in tiling.sweeps:
                 cut = self._cut(start, stop, axis, sweep.tiling, budget - frame.before, nested, sweep)
@@ -159,8 +176,9 @@ class Groups:
                 continue
             cut = self._cut(start, stop, axis, tiling, budget - frame.base, nested)
             if cut is not None:
-                most = max(frame.base + cut.bytes, frame.hoist, *(frame.before + sweep.bytes for sweep in sweeps), 0)
-                return Group(start, stop, axis, tiling, cut, tuple(sweeps), most, frame.reuses)
+                before = frame.hoist if hoist is None else self.line.live[start] + hoist.bytes
+                most = max(frame.base + cut.bytes, before, *(frame.before + sweep.bytes for sweep in sweeps), 0)
+                return Group(start, stop, axis, tiling, cut, tuple(sweeps), hoist, most, frame.reuses)
         return None
 
     def _tiling(self, start: int, stop: int, seed: Node, axis: Axis, sweeping: bool) -> Tiling | None:
@@ -181,6 +199,12 @@ class Groups:
         made = sum(nbytes(value_of(node)) for node in tiling.outputs if node not in reuses)
         live = self.line.live[start]
         return _Frame(live + stays + made, live + stays, live + most, reuses)
+
+    def _hoist(self, key: tuple[int, int, Axis, bool], tiling: Tiling, budget: int) -> Schedule | None:
+        """How what is hoisted can be cut."""
+        if key not in self._before:
+            self._before[key] = self._inner_planner(self.hoisted(tiling, key[1], "before")[0])
+        return self._before[key].plan(budget - self.line.live[key[0]])
 
     def _cut(
         self, start: int, stop: int, axis: Axis, tiling: Tiling, room: int, nested: bool, sweep: Sweep | None = None
@@ -220,7 +244,8 @@ class Groups:
     ) -> Cut | None:
         """Parts that are cut again: few large ones or many small ones, whichever adds less time."""
         best: Cut | None = None
-        for parts in dict.fromkeys((counts[-1], counts[len(counts) // 2], counts[0])):
+        step = max(1, -(-len(counts) // _TRIES))
+        for parts in counts[::-step]:
             key = (start, stop, axis, reduction, parts)
             if key not in self._inner:
                 body = part_of(self.module, tiling, _middle(tiling, parts), "part", reduction)
@@ -241,8 +266,9 @@ class Groups:
         if key not in self._parts:
             found = _middle(tiling, parts)
             seconds = 0.0
-            once = 1 if reduction is None else 0  # a sweep makes what will be made again
+            again = set(tiling.hoisted)
             for node, (low, high) in found.made.items():
+                once = 1 if reduction is None and node not in again else 0  # a sweep makes what will be made again
                 ratio = parts * (high - low) / tiling.axes[node].size
                 seconds += max(0.0, ratio - once) * self._seconds[node]
                 seconds += (parts - once) * LAUNCH * (self._seconds[node] > 0)

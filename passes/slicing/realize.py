@@ -104,8 +104,10 @@ class _Scope:
     def _sliced(self, group: Group) -> Iterator[Op]:
         kept = self._planner.groups.kept(group.tiling, group.stop)
         name = f"{self._name}_{group.start}"
-        if kept:
+        if kept and group.hoist is None:
             yield self._outlined(group.tiling.hoisted, kept, f"{name}_whole")
+        elif kept and group.hoist is not None:
+            yield from self._hoisted(group, group.hoist, f"{name}_whole")
         for sweep, cut in zip(group.tiling.sweeps, group.sweeps, strict=True):
             yield from self._swept(sweep, cut, f"{name}_{sweep.node.name}")
         outputs = group.tiling.outputs
@@ -116,6 +118,13 @@ class _Scope:
             pieces=self._pieces(group.tiling, group.cut, name),
             reuses=tuple(self._names[group.reuses[node]] if node in group.reuses else None for node in outputs),
         )
+
+    def _hoisted(self, group: Group, schedule: Schedule, name: str) -> Iterator[Op]:
+        graph, taken, kept = self._planner.groups.hoisted(group.tiling, group.stop, name)
+        planner = self._planner.inner(graph)
+        args = [self._names[node] for node in taken]
+        results = [self._value(node) for node in kept]
+        yield from self._made.ops(planner, planner.plan(schedule.bytes) or planner.least(), args, results, name)
 
     def _swept(self, sweep: Sweep, cut: Cut, name: str) -> Iterator[Op]:
         node = sweep.node

@@ -18,6 +18,7 @@ from torch.fx import Node
 from penstock.passes.analysis.axes import Axis, CoarserError, Reach, WholeError, inputs_of, reach
 from penstock.passes.analysis.axes.reductions import reduces
 from penstock.passes.analysis.axes.rules import Needs
+from penstock.passes.slicing.estimates import is_cheap
 
 Range = tuple[int, int]
 Window = tuple[Node, Axis]
@@ -31,7 +32,8 @@ class Tiling:
 
     Attributes:
         sliced: the operators that each part runs, in order.
-        hoisted: the operators that run once before the loop, in order: something needs their results whole.
+        hoisted: the operators that run once before the loop, in order: something needs their results whole. Cheap ones
+            may be in `sliced` too: making a part again takes less memory than keeping the whole.
         axes: of every result of `sliced`.
         needs: of every operator of `sliced`.
         sources: its tensor arguments by key.
@@ -100,27 +102,36 @@ class Tiler:
         Raises:
             WholeError: it cannot be cut; the text says why.
         """
+        coarse = axis
         for _ in range(_TRIES):
             try:
-                return self._tile(run, outputs, seed, axis, sweeping)
+                return self._tile(run, outputs, seed, coarse, sweeping, fine=False)
             except CoarserError as limit:
-                if limit.size >= axis.size or axis.size % limit.size:
+                if limit.size >= coarse.size or coarse.size % limit.size or limit.size < 2:
                     break
-                axis = axis.coarser(limit.size)
-                if axis.size < 2:
-                    break
-        raise WholeError("its positions hang together")
+                coarse = coarse.coarser(limit.size)
+            except WholeError:
+                if coarse is axis:
+                    raise
+                break
+        try:
+            return self._tile(run, outputs, seed, axis, sweeping, fine=True)
+        except CoarserError:
+            raise WholeError("its positions hang together") from None
 
-    def _tile(self, run: Sequence[Node], outputs: Set[Node], seed: Node, axis: Axis, sweeping: bool) -> Tiling:
+    def _tile(
+        self, run: Sequence[Node], outputs: Set[Node], seed: Node, axis: Axis, sweeping: bool, fine: bool
+    ) -> Tiling:
         inside = set(run)
         axes: dict[Node, Axis] = {seed: axis}
         needs: dict[Node, Needs] = {}
         whole: set[Node] = set()
+        mixed: set[Node] = set()  # needed along several axes
         swept: list[Node] = []
         for node in reversed(run):
-            if node in axes and node not in whole:
+            if node in axes and (node not in whole or is_cheap(node)):
                 try:
-                    needs[node] = self._needs(node, axes[node])
+                    needs[node] = self._needs(node, axes[node], fine)
                 except WholeError:
                     if node is seed:
                         raise
@@ -131,25 +142,32 @@ class Tiler:
                 swept.append(node)
                 continue
             found = needs.get(node)
-            if found is not None:
-                for key, source in self.sources(node).items():
-                    if source in inside:
-                        need = found[key]
-                        if node in whole or need is None or axes.setdefault(source, need.axis) != need.axis:
-                            whole.add(source)
-            elif node in whole:
+            for key, source in self.sources(node).items() if found is not None else ():
+                need = found[key] if found is not None else None
+                if source in inside and need is not None and axes.setdefault(source, need.axis) != need.axis:
+                    mixed.add(source)
+                if source in inside and (need is None or node in whole or source in mixed):
+                    whole.add(source)
+            if found is None and node in whole:
                 whole.update(source for source in node.all_input_nodes if source in inside)
         if seed in whole:
             raise WholeError("the result itself is needed whole")
-        sliced = tuple(node for node in run if node in needs and node not in whole)
+        sliced: dict[Node, None] = {}
+        for node in run:
+            parts = [source for key, source in self.sources(node).items() if needs[node][key]] if node in needs else []
+            if node in needs and (
+                node not in whole
+                or (node not in mixed and all(source in sliced for source in parts if source in inside))
+            ):
+                sliced[node] = None
         reductions = [node for node in reversed(swept) if node.all_input_nodes[0] not in whole]
         made = Tiling(
-            sliced=sliced,
+            sliced=tuple(sliced),
             hoisted=tuple(node for node in run if node in whole and node not in reductions),
             axes={node: axes[node] for node in sliced},
             needs={node: needs[node] for node in sliced},
             sources={node: self.sources(node) for node in sliced},
-            outputs=tuple(node for node in sliced if node in outputs),
+            outputs=tuple(node for node in sliced if node in outputs and node not in whole),
             size=axis.size,
         )
         if any(source in reductions for node in made.hoisted for source in node.all_input_nodes):
@@ -163,21 +181,25 @@ class Tiler:
             self._sources[node] = inputs_of(node)
         return self._sources[node]
 
-    def _needs(self, node: Node, axis: Axis) -> Needs:
+    def _needs(self, node: Node, axis: Axis, fine: bool) -> Needs:
         answer = self._answers.get((node, axis))
         if answer is None:
-            try:
-                answer = reach(node, axis)
-                for key, source in self.sources(node).items():
-                    if source.op == "get_attr" and answer[key] is not None:
-                        answer = WholeError(f"'{node.name}' would need parts of the weight '{source.target}'")
-                        break
-            except (WholeError, CoarserError) as error:
-                answer = error
-            self._answers[node, axis] = answer
+            answer = self._answers[node, axis] = self._asked(node, axis)
+        if isinstance(answer, CoarserError) and answer.reach is not None and fine:
+            return dict.fromkeys(self.sources(node), answer.reach)
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def _asked(self, node: Node, axis: Axis) -> Needs | WholeError | CoarserError:
+        try:
+            needs = reach(node, axis)
+        except (WholeError, CoarserError) as error:
+            return error
+        for key, source in self.sources(node).items():
+            if source.op == "get_attr" and needs[key] is not None:
+                return WholeError(f"'{node.name}' would need parts of the weight '{source.target}'")
+        return needs
 
 
 def _leading_to(value: Node, tiling: Tiling) -> Tiling:

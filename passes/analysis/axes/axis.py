@@ -81,11 +81,18 @@ class WholeError(Exception):
 
 
 class CoarserError(Exception):
-    """A result can be made in parts along an axis, but only in runs: the axis has to have this many positions."""
+    """A result can be made in parts along an axis, but only in runs.
 
-    def __init__(self, size: int) -> None:
+    Attributes:
+        size: how many positions the axis has to have: it is `Axis.coarser` then.
+        reach: what finer parts need of the argument, which is more than they are: they are cropped. None where they
+            cannot be made.
+    """
+
+    def __init__(self, size: int, reach: Reach | None = None) -> None:
         super().__init__(f"only in {size} runs")
         self.size = size
+        self.reach = reach
 
 
 def through_view(result: Sequence[int], source: Sequence[int], axis: Axis) -> Axis:
@@ -101,11 +108,13 @@ def through_view(result: Sequence[int], source: Sequence[int], axis: Axis) -> Ax
         below = math.prod(source[dim + 1 :])
         if stride % below == 0 and (below * extent) % span == 0:
             return Axis(dim, below * extent // span, axis.size, stride // below)
-    runs = 1
+    best: Axis | None = None
     for dim, extent in enumerate(source):
         below = math.prod(source[dim + 1 :])
         if below > stride and below % stride == 0 and span % below == 0 and (below * extent) % span == 0:
-            runs = max(runs, span // below)
-    if runs > 1:
-        raise CoarserError(runs)
+            runs = span // below
+            if runs > (best.size if best else 1):
+                best = Axis(dim, below * extent // span, runs, 1)
+    if best is not None:
+        raise CoarserError(best.size, Reach(best, den=axis.size // best.size))
     raise WholeError(f"a reshape from {tuple(source)} to {tuple(result)} mixes it with other dimensions")

@@ -102,6 +102,8 @@ def rule_of(node: Node) -> Rule:
         found = RULES[torch.ops.aten.add.Tensor]
     if found is None or not isinstance(value_of(node), torch.Tensor):
         raise WholeError(f"{op_name(node)} has no rule")
+    if not value_of(node).numel():
+        raise WholeError(f"the result of {op_name(node)} is empty")
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -53,7 +54,21 @@ def _full(node: Node, axis: Axis) -> Needs:
 
 def _reshaped(part: Part, emit: Emit, arguments: dict[str, Any]) -> Any:
     source = arguments.get("self", arguments.get("input"))
+    (whole,) = inputs_of(part.node).values()
+    try:
+        through_view(shape_of(part.node), shape_of(whole), part.axis)
+    except CoarserError as limit:  # whole runs, then what is asked for of them
+        return _of_runs(
+            part, emit, part.axis.size // limit.size, lambda shape: emit(aten.reshape.default, source, shape)
+        )
     return emit(aten.reshape.default, source, list(part.shape))
+
+
+def _of_runs(part: Part, emit: Emit, run: int, made: Callable[[list[int]], Any]) -> Any:
+    """A part of a result that can be made in runs of positions: the runs that it touches, cropped."""
+    start, stop = part.low // run * run, -(-part.high // run) * run
+    shape = part.axis.resized(shape_of(part.node), stop - start)
+    return crop(emit, made(list(shape)), part.axis, stop - start, part.low - start, part.high - start)
 
 
 @rule(
@@ -107,9 +122,7 @@ def _interleaved(part: Part, emit: Emit, arguments: dict[str, Any]) -> Any:
     made = emit(aten.repeat_interleave.self_int, arguments["self"], times, dim)
     if part.axis.inner % times == 0:
         return made
-    start = part.low // times * times
-    stop = -(-part.high // times) * times
-    return crop(emit, made, part.axis, stop - start, part.low - start, part.high - start)
+    return _of_runs(part, emit, times, lambda _: made)
 
 
 @rule(aten.repeat_interleave.self_int, make=_interleaved)
@@ -232,7 +245,14 @@ def _moved(node: Node, axis: Axis) -> Needs:
     return {"self": Reach(axis)}
 
 
-@rule(aten.pixel_shuffle.default)
+def _shuffled(part: Part, emit: Emit, arguments: dict[str, Any]) -> Any:
+    factor = arguments["upscale_factor"]
+    if part.axis.dim < len(part.shape) - 2 or part.axis.inner % factor == 0:
+        return None
+    return _of_runs(part, emit, factor, lambda _: emit(aten.pixel_shuffle.default, arguments["self"], factor))
+
+
+@rule(aten.pixel_shuffle.default, make=_shuffled)
 def _pixel_shuffle(node: Node, axis: Axis) -> Needs:
     factor, rank = arguments_of(node)["upscale_factor"], len(shape_of(node))
     if axis.dim < rank - 3:
@@ -242,7 +262,8 @@ def _pixel_shuffle(node: Node, axis: Axis) -> Needs:
     if axis.outer != 1:
         raise WholeError("it is an inner factor of a dimension that is woven")
     if axis.inner % factor:
-        raise CoarserError(math.gcd(axis.extent // factor, axis.size))
+        fine = Reach(Axis(axis.dim, 1, axis.size // factor, 1), den=factor) if axis.inner == 1 else None
+        raise CoarserError(math.gcd(axis.extent // factor, axis.size), fine)
     return {"self": Reach(Axis(axis.dim, 1, axis.size, axis.inner // factor))}
 
 
