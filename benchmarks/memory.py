@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from dataclasses import asdict, dataclass
 from typing import get_args
@@ -24,7 +25,14 @@ from penstock.passes.core.program import Program, SliceLoop
 from penstock.passes.slicing.feature_slicing import FeatureSlicing
 
 MIB = 2**20
-PUBLISHED = {"svd_unet_full": 420, "animatediff_full": 215}  # MiB of activations to reach
+PUBLISHED = {  # bytes of activations to reach, or the share of them
+    "svd_unet_full": 420 * MIB,
+    "animatediff_full": 215 * MIB,
+    "svd_vae_decoder_full": 0.1,
+    "ltx_vae_decoder_full": 0.1,
+    "ltx_dit_full": 0.25,
+    "wan_dit_full": 0.25,
+}
 
 
 @dataclass(frozen=True)
@@ -68,8 +76,11 @@ def main() -> None:
     for name in options.model or PUBLISHED:
         program = captured(name)
         for attention in get_args(Attention):
-            share = int(options.share * memory(program, attention).activation_bytes)
-            rows.append(measure(name, program, attention, PUBLISHED[name] * MIB if name in PUBLISHED else share))
+            wanted = PUBLISHED.get(name, options.share)
+            if wanted < 1:
+                wanted *= memory(program, attention).activation_bytes
+            rows.append(measure(name, program, attention, int(wanted)))
+            print(rows[-1], file=sys.stderr, flush=True)
     head = ["model", "attention", "unsliced MiB", "asked MiB", "sliced MiB", "loops", "seconds"]
     body = [
         [

@@ -105,7 +105,7 @@ def _repeat(node: Node, emit: Emitter) -> Node | None:
 
 def _cat(node: Node, emit: Emitter) -> Node | None:
     found = arguments_of(node)
-    items = found["tensors"]
+    items: Sequence[Node] = found["tensors"]
     kept = [item for item in items if tensor_of(item).numel()]
     if not kept or any(dtype_of(item) != dtype_of(node) for item in kept):
         return None

@@ -225,9 +225,6 @@ class Groups:
                 else:
                     low = middle + 1
             held, seconds = self._part(*key, tiling, counts[low])
-            step = tiling.size // counts[low]
-            for first in (0, tiling.size - step):  # at the borders a part may be nothing but padding
-                spans(tiling, first, first + step)
         except WholeError:
             return None
         return Cut(counts[low], held, seconds)
@@ -275,7 +272,9 @@ class Groups:
             for source, axis_ in found.windows:
                 if not axis_.is_contiguous(tuple(value_of(source).shape)):
                     seconds += 2 * nbytes(value_of(source)) / BYTES_PER_SECOND
-            held = part_bytes(tiling, found, self._attention, self._views)
+            held = max(
+                part_bytes(tiling, each, self._attention, self._views) for each in (found, *_borders(tiling, parts))
+            )
             if reduction is not None:
                 held += parts * nbytes(value_of(reduction))
             else:
@@ -342,6 +341,12 @@ def _middle(tiling: Tiling, parts: int) -> Spans:
     step = tiling.size // parts
     low = parts // 2 * step
     return spans(tiling, low, low + step)
+
+
+def _borders(tiling: Tiling, parts: int) -> tuple[Spans, Spans]:
+    """What the first and the last part touch."""
+    step = tiling.size // parts
+    return spans(tiling, 0, step), spans(tiling, tiling.size - step, tiling.size)
 
 
 def _same_bytes(one: Node, along: Axis, other: Node, across: Axis) -> bool:

@@ -6,8 +6,7 @@ backward pass; here for what waits across a network, such as the first skip conn
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch._ops import OpOverload
@@ -19,8 +18,9 @@ from penstock.passes.core.shapes import nbytes, value_of
 from penstock.passes.slicing.estimates import seconds_of
 from penstock.passes.slicing.timeline import Timeline
 
+_WAIT = 40  # operators: a shorter wait is inside of a group, or next to it
 _SMALL = 16  # what is this many times smaller than the value is kept instead of it
-_SHARE = 0.005  # of the graph's time that one value may take again
+_SHARE = 0.02  # of the graph's time that making one value again may take
 
 
 def rematerialized(module: GraphModule, line: Timeline, budget: int) -> GraphModule:
@@ -37,33 +37,42 @@ def rematerialized(module: GraphModule, line: Timeline, budget: int) -> GraphMod
             uses.setdefault(line.base[source], []).append(node)
     edit = Rewriter(module, made_by="feature-slicing")
     for value in line.nodes:
-        if line.base[value] is not value or line.last_use[value] >= len(line.nodes):
+        if line.base[value] is not value or line.last_use[value] >= len(line.nodes) or value not in uses:
             continue
-        waits = _longest_wait([index[value], *(index[use] for use in uses.get(value, ()))], line, budget)
-        if waits is None:
+        late = _after_waits(index[value], uses[value], index, line, budget)
+        chains = [_chain(value, together, line, index[together[0]]) for together in late]
+        if sum(seconds_of(node) for chain in chains for node in chain or ()) > allowed:
             continue
-        late = [use for use in uses[value] if index[use] >= waits]
-        chain = _chain(value, late, line, waits)
-        if chain is None or sum(seconds_of(node) for node in chain) > allowed:
-            continue
-        now = dict(edit.origin)
-        emit = edit.at(edit.origin[late[0]])
-        for node in chain:
-            args, kwargs = map_arg(node.args, now.__getitem__), map_arg(node.kwargs, now.__getitem__)
-            now[node] = emit(node.target, *args, **kwargs)  # type: ignore[arg-type]
-        for use in late:
-            for node in chain:
-                edit.origin[use].replace_input_with(edit.origin[node], now[node])
+        for together, chain in zip(late, chains, strict=True):
+            if chain is not None:
+                _make_again(edit, chain, together)
     return edit.finish() if edit.changed else module
 
 
-def _longest_wait(moments: Sequence[int], line: Timeline, budget: int) -> int | None:
-    """The use before which a value waits longest while more is alive than the budget, as an index."""
-    found = None
-    most = 1
-    for before, after in pairwise(moments):
-        if after - before > most and max(line.during[before + 1 : after], default=0) > budget:
-            found, most = after, after - before
+def _make_again(edit: Rewriter, chain: Sequence[Node], uses: Sequence[Node]) -> None:
+    now = dict(edit.origin)
+    emit = edit.at(edit.origin[uses[0]])
+    for node in chain:
+        args, kwargs = map_arg(node.args, now.__getitem__), map_arg(node.kwargs, now.__getitem__)
+        now[node] = emit(node.target, *args, **kwargs)  # type: ignore[arg-type]
+    for use in uses:
+        for node in chain:
+            edit.origin[use].replace_input_with(edit.origin[node], now[node])
+
+
+def _after_waits(
+    made: int, uses: Sequence[Node], index: Mapping[Node, int], line: Timeline, budget: int
+) -> list[list[Node]]:
+    """The uses of a value after each long wait while more is alive than the budget."""
+    found: list[list[Node]] = []
+    before = made
+    for use in uses:
+        after = index[use]
+        if after - before > _WAIT and max(line.during[before + 1 : after]) > budget:
+            found.append([])
+        if found:
+            found[-1].append(use)
+        before = after
     return found
 
 

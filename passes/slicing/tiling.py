@@ -149,7 +149,7 @@ class Tiler:
                 if source in inside and (need is None or node in whole or source in mixed):
                     whole.add(source)
             if found is None and node in whole:
-                whole.update(source for source in node.all_input_nodes if source in inside)
+                whole.update(source for source in self.sources(node).values() if source in inside)
         if seed in whole:
             raise WholeError("the result itself is needed whole")
         sliced: dict[Node, None] = {}

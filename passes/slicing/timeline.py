@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch.fx import GraphModule, Node
 
 from penstock.passes.analysis.aliases import Buffer, buffers_of, is_view
 from penstock.passes.analysis.memory import Attention, score_bytes
 from penstock.passes.core.program import placeholders, result_nodes
 from penstock.passes.core.shapes import nbytes, value_of
-from penstock.passes.slicing.tiling import Spans, Tiling
+from penstock.passes.slicing.tiling import Spans, Tiling, clipped
+
+aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
@@ -147,12 +150,23 @@ def part_bytes(tiling: Tiling, found: Spans, attention: Attention, views: Mappin
     most = live = 0
     for index, node in enumerate(running):
         live += change[index]
-        extra = 0
+        extra = 0 if node.target is aten.constant_pad_nd.default else _padded_bytes(tiling, found, node)
         if attention == "materialized" and score_bytes(node):
             low, high = found.made[node]
-            extra = score_bytes(node) * (high - low) // tiling.axes[node].size
+            extra += score_bytes(node) * (high - low) // tiling.axes[node].size
         most = max(most, live + extra)
     return most
+
+
+def _padded_bytes(tiling: Tiling, found: Spans, node: Node) -> int:
+    """Bytes of the copies of its arguments that an operator pads where the part meets a border."""
+    total = 0
+    for key, (before, after) in found.padding[node].items():
+        need = tiling.needs[node][key]
+        if need is not None and (before or after):
+            (low, high), _ = clipped(need, found.made[node])
+            total += nbytes(value_of(tiling.sources[node][key])) * (high - low + before + after) // need.axis.size
+    return total
 
 
 def run_peak(

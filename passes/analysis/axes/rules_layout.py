@@ -47,7 +47,10 @@ def _like(node: Node, axis: Axis) -> Needs:
     return broadcast(node, axis)
 
 
-@rule(aten.full.default, aten.zeros.default, aten.ones.default, make=_full_of_part)
+@rule(
+    aten.full.default, aten.zeros.default, aten.ones.default, aten.empty.memory_format, aten.empty_permuted.default,
+    make=_full_of_part,
+)  # fmt: skip
 def _full(node: Node, axis: Axis) -> Needs:
     return {}
 
@@ -120,7 +123,7 @@ def _repeat(node: Node, axis: Axis) -> Needs:
 def _interleaved(part: Part, emit: Emit, arguments: dict[str, Any]) -> Any:
     times, dim = arguments["repeats"], arguments["dim"]
     made = emit(aten.repeat_interleave.self_int, arguments["self"], times, dim)
-    if part.axis.inner % times == 0:
+    if dim % len(part.shape) != part.axis.dim or part.axis.inner % times == 0:
         return made
     return _of_runs(part, emit, times, lambda _: made)
 

@@ -45,6 +45,11 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...], int]] = 
     "expand": (lambda a: a.expand(2, 6, 4) * 2, ((6, 1),), 3),
     "repeat": (lambda a: a.repeat(1, 2, 1) * 2, ((2, 3, 4),), 3),
     "repeat_interleave": (lambda a: a.repeat_interleave(2, dim=1) * 2, ((2, 3, 4),), 3),
+    "repeat_interleave of channels": (
+        lambda a, w=W6_4_3_3: F.conv2d(a.repeat_interleave(2, dim=1), w, padding=1),
+        ((1, 2, 6, 4),),
+        2,
+    ),
     "slice": (lambda a: a[:, 1:5] * 2, ((2, 6, 4),), 3),
     "slice with a step": (lambda a: a[:, ::2] * 2, ((2, 6, 4),), 3),
     "select": (lambda a: a[:, 1] * 2, ((2, 6, 4),), 2),
@@ -85,7 +90,20 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...], int]] = 
     "nearest upsampling": (lambda a: F.interpolate(a, scale_factor=2.0), ((2, 4, 4, 6),), 4),
     "bilinear upsampling": (lambda a: F.interpolate(a, scale_factor=2.0, mode="bilinear"), ((2, 4, 4, 6),), 2),
     "pixel_shuffle": (lambda a: F.pixel_shuffle(a, 2), ((2, 8, 4, 6),), 4),
+    "conv2d after pixel_shuffle": (
+        lambda a, w=W6_4_3_3: F.conv2d(F.pixel_shuffle(a, 2), w, padding=1),
+        ((1, 16, 3, 4),),
+        2,
+    ),
+    "conv2d after a view that weaves": (
+        lambda a, w=W6_4_3_3: F.conv2d(
+            a.view(1, 2, 2, 4, 3, 4).permute(0, 3, 4, 1, 5, 2).reshape(1, 4, 6, 8), w, padding=1
+        ),
+        ((1, 16, 3, 4),),
+        2,
+    ),
     "pixel_unshuffle": (lambda a: F.pixel_unshuffle(a, 2), ((2, 2, 4, 6),), 3),
+    "an empty operand": (lambda a: torch.cat([a[:, :0], a.relu()], 1) * 2, ((2, 6, 4),), 3),
     "flip": (lambda a: a.flip(1), ((2, 6, 4),), 2),
     "index_select": (lambda a: a.index_select(1, torch.tensor([2, 0, 0])), ((2, 6, 4),), 3),
 }  # fmt: skip
