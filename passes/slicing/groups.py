@@ -15,7 +15,7 @@ from penstock.passes.core.shapes import nbytes, value_of
 from penstock.passes.slicing.bodies import outline, part_of
 from penstock.passes.slicing.estimates import BYTES_PER_SECOND, LAUNCH, seconds_of
 from penstock.passes.slicing.tiling import Spans, Sweep, Tiler, Tiling, Window, spans
-from penstock.passes.slicing.timeline import Timeline, part_bytes, run_peak
+from penstock.passes.slicing.timeline import Timeline, gathered_bytes, part_bytes, run_peak
 
 if TYPE_CHECKING:
     from penstock.passes.slicing.planner import Planner, Schedule
@@ -107,7 +107,7 @@ class Groups:
         self._tilings: dict[tuple[int, int, Axis, bool], Tiling | None] = {}
         self._frames: dict[tuple[int, int, Axis, bool], _Frame] = {}
         self._parts: dict[tuple[int, int, Axis, Node | None, int], tuple[int, float]] = {}
-        self._inner: dict[tuple[int, int, Axis, Node | None, int], Planner] = {}
+        self._inner: dict[tuple[int, int, Axis, Node | None, int, int], Planner] = {}
         self._before: dict[tuple[int, int, Axis, bool], Planner] = {}
         self._looking: dict[Node, list[Node]] = {}  # into the buffer of each node
         for node, buffer in self._views.items():
@@ -243,17 +243,31 @@ class Groups:
         best: Cut | None = None
         step = max(1, -(-len(counts) // _TRIES))
         for parts in counts[::-step]:
-            key = (start, stop, axis, reduction, parts)
-            if key not in self._inner:
-                body = part_of(self.module, tiling, _middle(tiling, parts), "part", reduction)
-                self._inner[key] = self._inner_planner(body.module)
-            inner = self._inner[key].plan(room)
-            if inner is None:
+            cut = self._again(start, stop, axis, reduction, tiling, parts, room)
+            if cut is None:
                 break  # larger parts need more
-            seconds = self._part(*key[:4], tiling, parts)[1] + parts * inner.seconds
-            if best is None or seconds < best.seconds:
-                best = Cut(parts, inner.bytes, seconds, inner)
+            if best is None or cut.seconds < best.seconds:
+                best = cut
         return best
+
+    def _again(
+        self, start: int, stop: int, axis: Axis, reduction: Node | None, tiling: Tiling, parts: int, room: int
+    ) -> Cut | None:
+        """A number of parts that are cut again: those at the borders, which pad, and one between them."""
+        held, seconds, worst = 0, 0.0, None
+        for place, found in enumerate((_middle(tiling, parts), *_borders(tiling, parts))):
+            key = (start, stop, axis, reduction, parts, place)
+            if key not in self._inner:
+                body = part_of(self.module, tiling, found, "part", reduction)
+                self._inner[key] = self._inner_planner(body.module)
+            gathered = sum(gathered_bytes(found, window) for window in found.windows)
+            inner = self._inner[key].plan(room - gathered)
+            if inner is None:
+                return None
+            if worst is None or gathered + inner.bytes > held:
+                held, worst = gathered + inner.bytes, inner
+            seconds = max(seconds, inner.seconds)
+        return Cut(parts, held, self._part(start, stop, axis, reduction, tiling, parts)[1] + parts * seconds, worst)
 
     def _part(
         self, start: int, stop: int, axis: Axis, reduction: Node | None, tiling: Tiling, parts: int
@@ -272,9 +286,7 @@ class Groups:
             for source, axis_ in found.windows:
                 if not axis_.is_contiguous(tuple(value_of(source).shape)):
                     seconds += 2 * nbytes(value_of(source)) / BYTES_PER_SECOND
-            held = max(
-                part_bytes(tiling, each, self._attention, self._views) for each in (found, *_borders(tiling, parts))
-            )
+            held = max(part_bytes(tiling, each, self._attention) for each in (found, *_borders(tiling, parts)))
             if reduction is not None:
                 held += parts * nbytes(value_of(reduction))
             else:

@@ -15,6 +15,7 @@ from penstock.passes.slicing.bodies import merge_of, outline, part_of
 from penstock.passes.slicing.groups import Cut, Group
 from penstock.passes.slicing.planner import Planner, Schedule
 from penstock.passes.slicing.tiling import Range, Spans, Sweep, Tiling, clipped, spans
+from penstock.passes.slicing.timeline import gathered_bytes
 
 
 @dataclass
@@ -176,7 +177,8 @@ class _Scope:
             ops = (Call(self._made.add(name, body.module), params, returns),)
         else:
             planner = self._planner.inner(body.module)
-            schedule = planner.plan(cut.bytes) or planner.least()
+            room = cut.bytes - sum(gathered_bytes(first, window) for window in first.windows)
+            schedule = planner.plan(room) or planner.least()
             ops = self._made.ops(planner, schedule, params, returns, name)
         return Piece(count, tuple(args), params, ops, returns, tiles)
 

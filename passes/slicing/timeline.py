@@ -12,7 +12,7 @@ from penstock.passes.analysis.aliases import Buffer, buffers_of, is_view
 from penstock.passes.analysis.memory import Attention, score_bytes
 from penstock.passes.core.program import placeholders, result_nodes
 from penstock.passes.core.shapes import nbytes, value_of
-from penstock.passes.slicing.tiling import Spans, Tiling, clipped
+from penstock.passes.slicing.tiling import Spans, Tiling, Window, clipped
 
 aten = torch.ops.aten
 
@@ -107,46 +107,38 @@ def _bytes(buffer: Buffer) -> int:
     return nbytes(value if not isinstance(value, (tuple, list)) else value[buffer.index])
 
 
-def part_bytes(tiling: Tiling, found: Spans, attention: Attention, views: Mapping[Node, Buffer | None]) -> int:
-    """The most bytes alive inside of one part: results in parts, and gathered windows.
-
-    A window whose positions lie side by side is read where it is and costs nothing.
-
-    Args:
-        views: for each node, the buffer that it looks into.
-    """
+def part_bytes(tiling: Tiling, found: Spans, attention: Attention) -> int:
+    """The most bytes alive inside of one part: results in parts, and gathered windows."""
     running = [node for node in tiling.sliced if node in found.made]
-    order = {node: index for index, node in enumerate(running)}
     sizes: dict[object, int] = {}
     first: dict[object, int] = {}
     last: dict[object, int] = {}
+    owner: dict[Node, object] = {}  # what a result lies in
     for index, node in enumerate(running):
         low, high = found.made[node]
-        buffer = views.get(node)
-        key: object = buffer.node if buffer is not None and buffer.node in order else node
-        if key is node:
+        used: list[object] = []
+        for key, source in tiling.sources[node].items():
+            need = tiling.needs[node][key]
+            if source in owner and need is not None:
+                used.append(owner[source])
+            elif need is not None:
+                used.append((source, need.axis))
+        for each in used:
+            if isinstance(each, tuple) and each not in first:
+                sizes[each] = gathered_bytes(found, each)
+                first[each] = index
+            last[each] = index
+        owner[node] = used[0] if is_view(node) and used else node
+        if owner[node] is node:
             sizes[node] = nbytes(value_of(node)) * (high - low) // tiling.axes[node].size
             first[node] = index
-        last[key] = index
-        for source in node.all_input_nodes:
-            held = views.get(source)
-            owner: object = held.node if held is not None and held.node in order else source
-            if owner in sizes:
-                last[owner] = index
-        for source, axis in found.windows:
-            if source in node.all_input_nodes and not axis.is_contiguous(tuple(value_of(source).shape)):
-                window = (source, axis)
-                start, stop = found.windows[window]
-                sizes[window] = nbytes(value_of(source)) * (stop - start) // axis.size
-                first.setdefault(window, index)
-                last[window] = index
+        last[owner[node]] = index
     for output in tiling.outputs:
-        held = views.get(output)
-        last[held.node if held is not None and held.node in order else output] = len(running) - 1
+        last[owner[output]] = len(running) - 1
     change = [0] * (len(running) + 1)
-    for key, size in sizes.items():
-        change[first[key]] += size
-        change[last[key] + 1] -= size
+    for holder, size in sizes.items():
+        change[first[holder]] += size
+        change[last[holder] + 1] -= size
     most = live = 0
     for index, node in enumerate(running):
         live += change[index]
@@ -156,6 +148,15 @@ def part_bytes(tiling: Tiling, found: Spans, attention: Attention, views: Mappin
             extra += score_bytes(node) * (high - low) // tiling.axes[node].size
         most = max(most, live + extra)
     return most
+
+
+def gathered_bytes(found: Spans, window: Window) -> int:
+    """Bytes of a window's copy; none where its positions lie side by side, for then it is read where it is."""
+    source, axis = window
+    if axis.is_contiguous(tuple(value_of(source).shape)):
+        return 0
+    low, high = found.windows[window]
+    return nbytes(value_of(source)) * (high - low) // axis.size
 
 
 def _padded_bytes(tiling: Tiling, found: Spans, node: Node) -> int:
