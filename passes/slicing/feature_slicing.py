@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from torch.fx import GraphModule
-
 from penstock.passes.analysis.memory import memory
 from penstock.passes.core.base import Exactness, Pass, register
 from penstock.passes.core.context import Context
@@ -81,24 +79,33 @@ class FeatureSlicing(Pass):
     def _sliced(self, program: Program, op: Op, room: int, realizer: Realizer) -> tuple[Op, ...]:
         if not isinstance(op, Call):
             return (op,)
-        planner, schedule = self._planned(prepared(program.graphs[op.graph]), room)
-        for _ in range(_TRIES):
-            # A part may need a copy where the whole needs none: then the plan is made anew with that much less room.
-            excess = self._measured(program, op, planner, schedule) - max(room, schedule.bytes)
-            tighter = planner.plan(schedule.bytes - excess) if excess > 0 else None
-            if tighter is None:
+        module = prepared(program.graphs[op.graph])
+        planner = Planner(module, self.attention)
+        for nested in (False, True):
+            if nested:
+                planner = Planner(rematerialized(module, planner.line, room), self.attention)
+            schedule = self._fitting(program, op, planner, room, nested)
+            if schedule is not None:
                 break
-            schedule = tighter
+        else:
+            schedule = planner.least()
         return realizer.ops(planner, schedule, op.args, op.results, op.graph) if schedule.groups else (op,)
 
-    def _planned(self, module: GraphModule, room: int) -> tuple[Planner, Schedule]:
-        """The plan that fits; without one, that with the fewest bytes."""
-        planner = Planner(module, self.attention)
-        schedule = planner.plan(room, nested=False)
-        if schedule is None:
-            planner = Planner(rematerialized(module, planner.line, room), self.attention)
-            schedule = planner.plan(room)
-        return planner, schedule or planner.least()
+    def _fitting(self, program: Program, op: Call, planner: Planner, room: int, nested: bool) -> Schedule | None:
+        """A schedule under a number of bytes, as measured.
+
+        A part may need a copy where the whole needs none: then the plan is made anew with that much less room.
+        """
+        wanted = room
+        for _ in range(_TRIES):
+            schedule = planner.plan(wanted, nested)
+            if schedule is None:
+                return None
+            excess = self._measured(program, op, planner, schedule) - room
+            if excess <= 0:
+                return schedule
+            wanted = schedule.bytes - excess
+        return None
 
     def _measured(self, program: Program, op: Call, planner: Planner, schedule: Schedule) -> int:
         """The most bytes alive while a call runs by a schedule."""

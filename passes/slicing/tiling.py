@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from torch.fx import Node
 
+from penstock.passes.analysis.aliases import is_view
 from penstock.passes.analysis.axes import Axis, CoarserError, Reach, WholeError, inputs_of, reach
 from penstock.passes.analysis.axes.reductions import reduces
 from penstock.passes.analysis.axes.rules import Needs
@@ -154,11 +155,11 @@ class Tiler:
             raise WholeError("the result itself is needed whole")
         sliced: dict[Node, None] = {}
         for node in run:
-            parts = [source for key, source in self.sources(node).items() if needs[node][key]] if node in needs else []
-            if node in needs and (
-                node not in whole
-                or (node not in mixed and all(source in sliced for source in parts if source in inside))
-            ):
+            if node not in needs or node in mixed:
+                continue
+            parts = [source for key, source in self.sources(node).items() if needs[node][key] is not None]
+            again = is_view(node) or all(source in sliced for source in parts if source in inside)
+            if node not in whole or again:
                 sliced[node] = None
         reductions = [node for node in reversed(swept) if node.all_input_nodes[0] not in whole]
         made = Tiling(

@@ -50,7 +50,7 @@ def test_the_library_is_small(installed: Path, tmp_path: Path) -> None:
     assert stripped.stat().st_size < 1_000_000
 
 
-@pytest.mark.parametrize("name", ["vit", "mamba", "svd_vae_decoder"])
+@pytest.mark.parametrize("name", ZOO)
 def test_numbers_are_those_of_eager(name: str, installed: Path, tmp_path: Path) -> None:
     program = penstock.optimize(penstock.capture(*ZOO[name]()))
     penstock.compile(program, "linux-arm64-cpu", tmp_path / "net.penstock", cache=False)
