@@ -89,6 +89,9 @@ def part_of(module: GraphModule, tiling: Tiling, found: Spans, name: str, reduct
                 tensors[key] = builder.weight(source) if source.op == "get_attr" else whole[source]
                 continue
             (low, high), _ = clipped(need, found.made[node])
+            if low >= high:
+                tensors[key] = None
+                continue
             held, base = (
                 (env[source], found.made[source])
                 if source in sliced

@@ -210,14 +210,17 @@ def _runs(tiling: Tiling, parts: int) -> Iterator[tuple[Spans, Spans, int]]:
 
 def _key(tiling: Tiling, part: Spans) -> tuple[Any, ...]:
     """What the graph of a part depends on."""
-    rows: list[Any] = [high - low for low, high in part.windows.values()]
+    rows: list[Any] = [(window, high - low) for window, (low, high) in part.windows.items()]
     for node, (low, high) in part.made.items():
-        rows += [high - low, tuple(part.padding.get(node, {}).values())]
+        rows += [node, high - low, tuple(part.padding.get(node, {}).values())]
         for key, source in tiling.sources[node].items():
             need = tiling.needs[node][key]
-            if need is not None:
+            if need is None:
+                continue
+            (first, last), _ = clipped(need, (low, high))
+            if first < last:
                 base = part.made.get(source) or part.windows[source, need.axis]
-                rows.append((clipped(need, (low, high))[0][0] - base[0], low * need.num % need.den))
+                rows.append((key, first - base[0], last - first, low * need.num % need.den))
     rows += [part.tiles[node][0] - part.made[node][0] for node in part.tiles]
     return tuple(rows)
 

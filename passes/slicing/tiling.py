@@ -236,6 +236,8 @@ def spans(tiling: Tiling, low: int, high: int) -> Spans:
             if need is None:
                 continue
             (first, last), padding[key] = clipped(need, found.made[node])
+            if first >= last and need.optional:
+                continue
             if first >= last:
                 raise WholeError(f"a part of '{node.name}' would be nothing but padding")
             if source in sliced:
@@ -253,4 +255,4 @@ def clipped(need: Reach, made: Range) -> tuple[Range, tuple[int, int]]:
     first, last = need.needs(*made)
     size = need.axis.size
     low, high = min(max(first, 0), size), max(min(last, size), 0)
-    return (low, high), (low - first, last - high)
+    return (low, high), (0, 0) if need.optional else (low - first, last - high)

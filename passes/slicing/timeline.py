@@ -121,8 +121,8 @@ def part_bytes(tiling: Tiling, found: Spans, attention: Attention) -> int:
             need = tiling.needs[node][key]
             if source in owner and need is not None:
                 used.append(owner[source])
-            elif need is not None:
-                used.append((source, need.axis))
+            elif (source, need and need.axis) in found.windows:
+                used.append((source, need and need.axis))
         for each in used:
             if isinstance(each, tuple) and each not in first:
                 sizes[each] = gathered_bytes(found, each)

@@ -57,7 +57,8 @@ class Axis:
 class Reach:
     """Positions lo … hi-1 of the result need positions ⌊lo·num/den⌋+first … ⌊(hi-1)·num/den⌋+last of the argument.
 
-    What lies outside of the argument is padding, which the operator makes itself.
+    What lies outside of the argument is padding, which the operator makes itself; where `optional`, it is nothing that
+    this argument gives, and the argument may not be needed at all.
     """
 
     axis: Axis
@@ -65,11 +66,12 @@ class Reach:
     den: int = 1
     first: int = 0
     last: int = 0
+    optional: bool = False
 
     @property
     def is_parallel(self) -> bool:
         """Whether position i needs position i only."""
-        return (self.num, self.den, self.first, self.last) == (1, 1, 0, 0)
+        return (self.num, self.den, self.first, self.last, self.optional) == (1, 1, 0, 0, False)
 
     def needs(self, low: int, high: int) -> tuple[int, int]:
         """The range needed, padding included: it may begin below 0 and end beyond the axis."""

@@ -177,7 +177,12 @@ def _select(node: Node, axis: Axis) -> Needs:
     return {"self": Reach(axis.at(axis.dim + (axis.dim >= dim)))}
 
 
-@rule(aten.cat.default)
+def _joined(part: Part, emit: Emit, arguments: dict[str, Any]) -> Any:
+    arguments["tensors"] = [tensor for tensor in arguments["tensors"] if tensor is not None]
+    return arguments["tensors"][0] if len(arguments["tensors"]) == 1 else None
+
+
+@rule(aten.cat.default, make=_joined)
 def _cat(node: Node, axis: Axis) -> Needs:
     rank = len(shape_of(node))
     dim = arguments_of(node)["dim"] % rank
@@ -185,9 +190,19 @@ def _cat(node: Node, axis: Axis) -> Needs:
     if dim != axis.dim:
         return {key: Reach(axis) for key, part in parts.items() if len(shape_of(part)) == rank}
     span = axis.size * axis.inner
-    if any(shape_of(part)[dim] % span for part in parts.values()):
+    if axis.outer > 1 and not any(shape_of(part)[dim] % span for part in parts.values()):
+        return {
+            key: Reach(Axis(dim, shape_of(part)[dim] // span, axis.size, axis.inner)) for key, part in parts.items()
+        }
+    if axis.outer > 1 or any(shape_of(part)[dim] % axis.inner for part in parts.values()):
         raise WholeError("it is joined along the axis")
-    return {key: Reach(Axis(dim, shape_of(part)[dim] // span, axis.size, axis.inner)) for key, part in parts.items()}
+    needs: dict[str, Reach | None] = {}
+    start = 0
+    for key, part in parts.items():
+        size = shape_of(part)[dim] // axis.inner
+        needs[key] = Reach(Axis(dim, 1, size, axis.inner), first=-start, last=-start, optional=True)
+        start += size
+    return needs
 
 
 @rule(aten.stack.default)
