@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -19,7 +20,8 @@ from penstock.passes.slicing.timeline import Timeline, gathered_bytes, part_byte
 
 if TYPE_CHECKING:
     from penstock.passes.slicing.planner import Planner, Schedule
-_TRIES = 6  # numbers of parts that are tried where each part is cut again
+_KIND = 1e-3  # seconds that count for each operator of each graph of a part: they are to be compiled and stored
+_TRIES = 4  # numbers of parts that are tried where each part is cut again
 
 
 @dataclass(frozen=True)
@@ -240,22 +242,33 @@ class Groups:
         counts: list[int],
     ) -> Cut | None:
         """Parts that are cut again: few large ones or many small ones, whichever adds less time."""
-        best: Cut | None = None
+        found: list[Cut] = []
         step = max(1, -(-len(counts) // _TRIES))
         for parts in counts[::-step]:
-            cut = self._again(start, stop, axis, reduction, tiling, parts, room)
+            cut = self._again(start, stop, axis, reduction, tiling, parts, room, borders=False)
             if cut is None:
                 break  # larger parts need more
-            if best is None or cut.seconds < best.seconds:
-                best = cut
-        return best
+            found.append(cut)
+        for cut in sorted(found, key=lambda each: each.seconds):
+            checked = self._again(start, stop, axis, reduction, tiling, cut.parts, room, borders=True)
+            if checked is not None:
+                return checked
+        return None
 
     def _again(
-        self, start: int, stop: int, axis: Axis, reduction: Node | None, tiling: Tiling, parts: int, room: int
+        self,
+        start: int,
+        stop: int,
+        axis: Axis,
+        reduction: Node | None,
+        tiling: Tiling,
+        parts: int,
+        room: int,
+        borders: bool,
     ) -> Cut | None:
-        """A number of parts that are cut again: those at the borders, which pad, and one between them."""
+        """A number of parts that are cut again: the one in the middle, and those at the borders, which pad."""
         held, seconds, worst = 0, 0.0, None
-        for place, found in enumerate((_middle(tiling, parts), *_borders(tiling, parts))):
+        for place, found in enumerate((_middle(tiling, parts), *(_borders(tiling, parts) if borders else ()))):
             key = (start, stop, axis, reduction, parts, place)
             if key not in self._inner:
                 body = part_of(self.module, tiling, found, "part", reduction)
@@ -276,7 +289,7 @@ class Groups:
         key = (start, stop, axis, reduction, parts)
         if key not in self._parts:
             found = _middle(tiling, parts)
-            seconds = 0.0
+            seconds = _KIND * len(found.made) * _kinds(tiling, found, parts)
             again = set(tiling.hoisted)
             for node, (low, high) in found.made.items():
                 once = 1 if reduction is None and node not in again else 0  # a sweep makes what will be made again
@@ -353,6 +366,15 @@ def _middle(tiling: Tiling, parts: int) -> Spans:
     step = tiling.size // parts
     low = parts // 2 * step
     return spans(tiling, low, low + step)
+
+
+def _kinds(tiling: Tiling, middle: Spans, parts: int) -> int:
+    """About how many graphs the parts need: near a border, each may reach less far beyond itself than the next."""
+    most = 1
+    for (_, axis), (low, high) in middle.windows.items():
+        step = axis.size / parts
+        most = max(most, 1 + 2 * math.ceil((high - low - step) / 2 / step))
+    return min(most, parts)
 
 
 def _borders(tiling: Tiling, parts: int) -> tuple[Spans, Spans]:

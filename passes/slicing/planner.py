@@ -55,7 +55,7 @@ class Planner:
         module: GraphModule,
         attention: Attention = "fused",
         free: frozenset[Node] = frozenset(),
-        depth: int = 1,
+        depth: int = 2,
         known: dict[Any, Planner] | None = None,
     ) -> None:
         self.module = module

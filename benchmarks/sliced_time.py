@@ -1,0 +1,167 @@
+"""What slicing costs in time: each model unsliced and in a share of its activations, in turns, in torch and natively.
+
+::
+
+    python -m benchmarks.sliced_time                       # small video models, one thread
+    python -m benchmarks.sliced_time --model wan_dit --share 0.5
+
+A share below what slicing reaches is measured at what it reaches, and the table says so. There is no other contender:
+the physical limit is a ratio of 1, for the same operators run on the same numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+import penstock
+from benchmarks.harness import alternate, table, write_results
+from examples import zoo
+from penstock.passes.analysis.memory import memory
+from penstock.passes.core import reference
+from penstock.passes.core.context import Context
+from penstock.passes.core.program import Program
+from penstock.passes.slicing.feature_slicing import FeatureSlicing
+
+SHARES = (0.5, 0.2)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model in one share of its activations.
+
+    Attributes:
+        share: of the activations that the sliced model holds, as asked and as reached.
+        torch_ratio: time of the sliced model against the whole one in torch, the median over rounds.
+        native_ratio: likewise in the native runner on one processor core, target llvm.
+        compile_ratio: likewise for compiling, measured once.
+        arena_bytes: what the launch plan of the sliced model allocates; planned_bytes is what slicing promised.
+    """
+
+    model: str
+    asked: float
+    share: float
+    torch_ratio: float
+    native_ratio: float
+    compile_ratio: float
+    planned_bytes: int
+    arena_bytes: int
+
+
+@dataclass
+class Timed:
+    """A contender that is a function."""
+
+    name: str
+    function: Callable[[], object]
+
+    def run(self) -> float:
+        """Seconds of one call."""
+        began = time.perf_counter()
+        self.function()
+        return time.perf_counter() - began
+
+
+def sliced_to(program: Program, share: float) -> Program:
+    """The program in a share of its activations, or as low as it goes."""
+    budget = program.weight_bytes + int(share * memory(program).activation_bytes)
+    return FeatureSlicing(str(budget)).run(program, Context())
+
+
+def measure(name: str, share: float, rounds: int) -> Row:
+    """Compare one model with itself."""
+    module, args = example(name)
+    program = penstock.optimize(penstock.capture(module, args), target="llvm")
+    sliced = sliced_to(program, share)
+    planned = memory(sliced).activation_bytes
+    whole, parts = alternate(
+        [
+            Timed("whole", lambda: reference.run(program, program.examples)),
+            Timed("parts", lambda: reference.run(sliced, sliced.examples)),
+        ],
+        rounds,
+    )
+    torch_ratio = parts.ratio_to(whole)
+    with tempfile.TemporaryDirectory() as folder:
+        seconds, loaded, arena = [], [], 0
+        for label, each in (("whole", program), ("parts", sliced)):
+            began = time.perf_counter()
+            artifact = penstock.compile(each, "llvm", Path(folder) / f"{label}.penstock", cache=False)
+            seconds.append(time.perf_counter() - began)
+            loaded.append(penstock.load(artifact.path))
+            arena = artifact.manifest.memory.arena_bytes
+        whole, parts = alternate(
+            [Timed("whole", lambda: loaded[0](*args)), Timed("parts", lambda: loaded[1](*args))], rounds
+        )
+    return Row(
+        name,
+        share,
+        planned / memory(program).activation_bytes,
+        torch_ratio,
+        parts.ratio_to(whole),
+        seconds[1] / seconds[0],
+        planned,
+        arena,
+    )
+
+
+MODELS = {  # models of the zoo with a first argument of this shape
+    "svd_unet": (1, 4, 8, 16, 16),
+    "animatediff_unet": (1, 4, 4, 32, 32),
+    "unet2d": (2, 4, 32, 32),
+    "svd_vae_decoder": (3, 4, 8, 8),
+    "wan_dit": (1, 4, 4, 32, 32),
+}
+
+
+def example(name: str) -> zoo.Example:
+    """A model of the zoo on larger values."""
+    module, (_, *args) = zoo.ZOO[name]()
+    return module, (torch.randn(MODELS[name], generator=torch.Generator().manual_seed(0)), *args)
+
+
+def main() -> None:
+    """Measure, print and keep."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", action="append", choices=MODELS)
+    parser.add_argument("--share", type=float, action="append", help="of its activations")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--keep", action="store_true", help="write benchmarks/results/sliced_time")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    os.environ["PENSTOCK_THREADS"] = "1"
+    rows = []
+    for name in options.model or MODELS:
+        for share in options.share or SHARES:
+            rows.append(measure(name, share, options.rounds))
+            print(rows[-1], file=sys.stderr, flush=True)
+    head = ["model", "asked", "reached", "torch", "native", "compile", "planned KiB", "arena KiB"]
+    body = [
+        [
+            row.model,
+            f"{row.asked:.2f}",
+            f"{row.share:.2f}",
+            f"{row.torch_ratio:.3f} ×",
+            f"{row.native_ratio:.3f} ×",
+            f"{row.compile_ratio:.2f} ×",
+            f"{row.planned_bytes / 1024:.1f}",
+            f"{row.arena_bytes / 1024:.1f}",
+        ]
+        for row in rows
+    ]
+    text = table(head, body)
+    print(text)
+    if options.keep:
+        write_results("sliced_time", {"rows": [*map(asdict, rows)]}, text)
+
+
+if __name__ == "__main__":
+    main()
