@@ -75,7 +75,10 @@ def main() -> None:
     rows = []
     for name in options.model or PUBLISHED:
         program = captured(name)
-        for attention in get_args(Attention):
+        kinds = get_args(Attention)
+        if len({memory(program, attention).activation_bytes for attention in kinds}) == 1:
+            kinds = kinds[:1]  # no attention whose scores would be stored
+        for attention in kinds:
             wanted = PUBLISHED.get(name, options.share)
             if wanted < 1:
                 wanted *= memory(program, attention).activation_bytes

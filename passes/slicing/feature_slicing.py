@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from penstock.passes.analysis.memory import memory
 from penstock.passes.core.base import Exactness, Pass, register
 from penstock.passes.core.context import Context
-from penstock.passes.core.program import Call, Op, Phase, Plan, Program, TensorSpec, placeholders, result_nodes
-from penstock.passes.core.shapes import dtype_of, shape_of
+from penstock.passes.core.errors import UsageError
+from penstock.passes.core.program import Call, Op, Phase, Plan, Program
 from penstock.passes.core.sizes import parse_size
-from penstock.passes.slicing.forms import prepared
-from penstock.passes.slicing.planner import Planner, Schedule
+from penstock.passes.slicing.choose import Choice, choose
 from penstock.passes.slicing.realize import Realizer
-from penstock.passes.slicing.rematerialize import rematerialized
-
-_TRIES = 3
+from penstock.passes.slicing.recipe import SlicingPlan, followed
 
 
 @register
@@ -44,7 +42,8 @@ class FeatureSlicing(Pass):
 
     Options: `budget` in bytes for weights and activations together, as ``1.5GiB``, or ``min`` for as little as there
     is; without it, the budget of the compilation, if it has one. `attention` as in `penstock.memory`: ``materialized``
-    if the kernels of attention store their scores.
+    if the kernels of attention store their scores. `plan`: a file of ``penstock slice --write`` to follow instead of
+    choosing.
 
     Exactness: exact; the same operators on the same numbers.
 
@@ -54,6 +53,7 @@ class FeatureSlicing(Pass):
 
     budget: str = ""
     attention: Literal["fused", "materialized"] = "fused"
+    plan: str = ""
 
     exactness: ClassVar[Exactness] = "exact"
 
@@ -61,61 +61,32 @@ class FeatureSlicing(Pass):
         """Slice every call of the plan whose memory is above the budget."""
         given = parse_size(self.budget) if self.budget not in ("", "min") else context.memory_budget
         wanted = 0 if self.budget == "min" else given
-        if wanted is None or memory(program, self.attention).peak_bytes <= wanted:
+        plan_file = SlicingPlan.read(Path(self.plan)) if self.plan else None
+        if plan_file is None and (wanted is None or memory(program, self.attention).peak_bytes <= wanted):
             return program
-        room = max(0, wanted - program.weight_bytes)
+        unknown = set(plan_file.graphs) - set(program.graphs) if plan_file is not None else ()
+        if unknown:
+            raise UsageError(f"{self.plan} plans the graph '{min(unknown)}'; there are {', '.join(program.graphs)}")
+        room = max(0, (wanted or 0) - program.weight_bytes)
         realizer = Realizer()
-        phases = []
-        for phase in program.plan.phases:
-            steps = []
-            for step in phase.steps:
-                steps.append(tuple(made for op in step for made in self._sliced(program, op, room, realizer)))
-            phases.append(Phase(phase.name, tuple(steps)))
+
+        def sliced(op: Op) -> tuple[Op, ...]:
+            choice = self._choice(program, op, room, plan_file) if isinstance(op, Call) else None
+            if choice is None or not isinstance(op, Call) or not choice.schedule.groups:
+                return (op,)
+            return realizer.ops(choice.planner, choice.schedule, op.args, op.results, op.graph)
+
+        phases = [
+            Phase(phase.name, tuple(tuple(made for op in step for made in sliced(op)) for step in phase.steps))
+            for phase in program.plan.phases
+        ]
         graphs = {**program.graphs, **realizer.graphs}
         plan = Plan(tuple(phases))
         used = {call.graph for call, _ in plan.calls()}
         return replace(program, graphs={name: graph for name, graph in graphs.items() if name in used}, plan=plan)
 
-    def _sliced(self, program: Program, op: Op, room: int, realizer: Realizer) -> tuple[Op, ...]:
-        if not isinstance(op, Call):
-            return (op,)
-        module = prepared(program.graphs[op.graph])
-        planner = Planner(module, self.attention)
-        for nested in (False, True):
-            if nested:
-                planner = Planner(rematerialized(module, planner.line, room), self.attention)
-            schedule = self._fitting(program, op, planner, room, nested)
-            if schedule is not None:
-                break
-        else:
-            schedule = planner.least()
-        return realizer.ops(planner, schedule, op.args, op.results, op.graph) if schedule.groups else (op,)
-
-    def _fitting(self, program: Program, op: Call, planner: Planner, room: int, nested: bool) -> Schedule | None:
-        """A schedule under a number of bytes, as measured.
-
-        A part may need a copy where the whole needs none: then the plan is made anew with that much less room.
-        """
-        wanted = room
-        for _ in range(_TRIES):
-            schedule = planner.plan(wanted, nested)
-            if schedule is None:
-                return None
-            excess = self._measured(program, op, planner, schedule) - room
-            if excess <= 0:
-                return schedule
-            wanted = schedule.bytes - excess
-        return None
-
-    def _measured(self, program: Program, op: Call, planner: Planner, schedule: Schedule) -> int:
-        """The most bytes alive while a call runs by a schedule."""
-        trial = Realizer()
-        ops = trial.ops(planner, schedule, op.args, op.results, op.graph)
-        plan = Plan((Phase("main", (ops,)),))
-        inputs, outputs = (
-            tuple(TensorSpec(name, shape_of(node), dtype_of(node)) for name, node in zip(names, nodes, strict=True))
-            for names, nodes in ((op.args, placeholders(planner.module)), (op.results, result_nodes(planner.module)))
-        )
-        border = replace(program.signature, inputs=inputs, outputs=outputs, states=())
-        alone = replace(program, graphs={**program.graphs, **trial.graphs}, plan=plan, signature=border, examples=())
-        return memory(alone, self.attention).activation_bytes
+    def _choice(self, program: Program, call: Call, room: int, plan: SlicingPlan | None) -> Choice | None:
+        if plan is None:
+            return choose(program, call, room, self.attention)
+        recipe = plan.graphs.get(call.graph)
+        return followed(program, call.graph, recipe, plan.attention) if recipe is not None else None

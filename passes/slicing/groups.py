@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from torch.fx import GraphModule, Node
 
 from penstock.passes.analysis.aliases import Buffer, buffers_of
 from penstock.passes.analysis.axes import Axis, Reach, WholeError
+from penstock.passes.analysis.cost import node_flops
 from penstock.passes.analysis.memory import Attention
 from penstock.passes.core.shapes import nbytes, value_of
 from penstock.passes.slicing.bodies import outline, part_of
@@ -20,7 +21,7 @@ from penstock.passes.slicing.timeline import Timeline, gathered_bytes, part_byte
 
 if TYPE_CHECKING:
     from penstock.passes.slicing.planner import Planner, Schedule
-_KIND = 1e-3  # seconds that count for each operator of each graph of a part: they are to be compiled and stored
+OPERATOR = 1e-3  # seconds of running that an operator more to compile and to store is worth
 _TRIES = 4  # numbers of parts that are tried where each part is cut again
 
 
@@ -32,13 +33,22 @@ class Cut:
         parts: how many, of the same size.
         bytes: the most alive at once that belongs to one part.
         seconds: the time that making it in parts adds, as estimated.
+        flops: the arithmetic that is done again.
+        operators: of all the graphs that the parts need, about.
         inner: how each part is cut again; None where it runs as it is.
     """
 
     parts: int
     bytes: int = 0
     seconds: float = 0.0
+    flops: float = 0.0
+    operators: int = 0
     inner: Schedule | None = None
+
+    @property
+    def cost(self) -> float:
+        """What plans are compared by: the time, and a little for every operator that has to be compiled."""
+        return self.seconds + OPERATOR * self.operators
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,18 @@ class Group:
         """The time that the group adds, as estimated."""
         hoist = self.hoist.seconds if self.hoist is not None else 0.0
         return hoist + self.cut.seconds + sum(sweep.seconds for sweep in self.sweeps)
+
+    @property
+    def cost(self) -> float:
+        """What plans are compared by."""
+        hoist = self.hoist.cost if self.hoist is not None else 0.0
+        return hoist + self.cut.cost + sum(sweep.cost for sweep in self.sweeps)
+
+    @property
+    def flops(self) -> float:
+        """The arithmetic that is done again."""
+        hoist = self.hoist.flops if self.hoist is not None else 0.0
+        return hoist + self.cut.flops + sum(sweep.flops for sweep in self.sweeps)
 
 
 @dataclass(frozen=True)
@@ -108,7 +130,7 @@ class Groups:
         self._tiler = Tiler()
         self._tilings: dict[tuple[int, int, Axis, bool], Tiling | None] = {}
         self._frames: dict[tuple[int, int, Axis, bool], _Frame] = {}
-        self._parts: dict[tuple[int, int, Axis, Node | None, int], tuple[int, float]] = {}
+        self._parts: dict[tuple[int, int, Axis, Node | None, int], tuple[int, float, float, int]] = {}
         self._inner: dict[tuple[int, int, Axis, Node | None, int, int], Planner] = {}
         self._before: dict[tuple[int, int, Axis, bool], Planner] = {}
         self._looking: dict[Node, list[Node]] = {}  # into the buffer of each node
@@ -165,7 +187,7 @@ class Groups:
                 continue
             hoist: Schedule | None = None
             if frame.hoist > budget:
-                hoist = self._hoist(key, tiling, budget) if nested else None
+                hoist = self._hoist(key, tiling, budget, self.line.live[start]) if nested else None
                 if hoist is None:
                     continue
             sweeps: list[Cut] = []
@@ -178,10 +200,83 @@ class Groups:
                 continue
             cut = self._cut(start, stop, axis, tiling, budget - frame.base, nested)
             if cut is not None:
-                before = frame.hoist if hoist is None else self.line.live[start] + hoist.bytes
-                most = max(frame.base + cut.bytes, before, *(frame.before + sweep.bytes for sweep in sweeps), 0)
-                return Group(start, stop, axis, tiling, cut, tuple(sweeps), hoist, most, frame.reuses)
+                return self._assembled(start, stop, axis, tiling, frame, cut, tuple(sweeps), hoist)
         return None
+
+    def given(
+        self,
+        run: tuple[int, int],
+        dim: int,
+        cut: tuple[int, int | None],
+        sweeps: Sequence[tuple[int, int | None]],
+        hoisted: int | None,
+    ) -> Group:
+        """A group that is given, not chosen.
+
+        Args:
+            run: the operators start … stop-1.
+            dim: of the largest result of the run.
+            cut: the parts of the main loop, and the bytes to which each is cut again.
+            sweeps: likewise for each sweep.
+            hoisted: the bytes to which what is hoisted is cut; None where it runs as it is.
+
+        Raises:
+            WholeError: the run cannot be made so; the text says why.
+        """
+        start, stop = run
+        made = self.made(start, stop)
+        if not made:
+            raise WholeError("nothing that it makes is used")
+        seed = max(made, key=lambda node: (nbytes(value_of(node)), self._index[node]))
+        shape = tuple(value_of(seed).shape)
+        if not 0 <= dim < len(shape):
+            raise WholeError(f"'{seed.name}' has {len(shape)} dimensions, there is no dimension {dim}")
+        axis = Axis.of(shape, dim)
+        operators = self.line.with_views(self.line.nodes[start:stop])
+        tiling = self._tiler.tile(operators, set(made), seed, axis, bool(sweeps))
+        if len(tiling.sweeps) != len(sweeps):
+            raise WholeError(f"it has {len(tiling.sweeps)} reductions to sweep, not {len(sweeps)}")
+        if hoisted is not None and not tiling.hoisted:
+            raise WholeError("it hoists nothing")
+        frame = self._frame(start, stop, tiling)
+        made_before = hoisted is not None and self._hoist((start, stop, axis, bool(sweeps)), tiling, hoisted, 0)
+        if hoisted is not None and not made_before:
+            raise WholeError(f"what runs before it cannot be cut to {hoisted} bytes")
+        loops = [
+            self._given_cut(start, stop, axis, sweep.tiling, *each, sweep.node)
+            for sweep, each in zip(tiling.sweeps, sweeps, strict=True)
+        ]
+        main = self._given_cut(start, stop, axis, tiling, *cut, None)
+        hoist = made_before or None
+        return self._assembled(start, stop, axis, tiling, frame, main, tuple(loops), hoist)
+
+    def _given_cut(
+        self, start: int, stop: int, axis: Axis, tiling: Tiling, parts: int, again: int | None, reduction: Node | None
+    ) -> Cut:
+        if parts < 2 or tiling.size % parts:
+            counts = [str(count) for count in range(2, tiling.size + 1) if tiling.size % count == 0]
+            raise WholeError(f"there can be {', '.join(counts)} parts, not {parts}")
+        if again is None:
+            return Cut(parts, *self._part(start, stop, axis, reduction, tiling, parts))
+        cut = self._again(start, stop, axis, reduction, tiling, parts, again, borders=True)
+        if cut is None:
+            raise WholeError(f"its parts cannot be cut again to {again} bytes")
+        return cut
+
+    def _assembled(
+        self,
+        start: int,
+        stop: int,
+        axis: Axis,
+        tiling: Tiling,
+        frame: _Frame,
+        cut: Cut,
+        sweeps: tuple[Cut, ...],
+        hoist: Schedule | None,
+    ) -> Group:
+        before = frame.hoist if hoist is None else self.line.live[start] + hoist.bytes
+        most = max(frame.base + cut.bytes, before, *(frame.before + sweep.bytes for sweep in sweeps), 0)
+        return Group(start, stop, axis, tiling, cut, sweeps, hoist, most, frame.reuses)
 
     def _tiling(self, start: int, stop: int, seed: Node, axis: Axis, sweeping: bool) -> Tiling | None:
         key = (start, stop, axis, sweeping)
@@ -202,11 +297,11 @@ class Groups:
         live = self.line.live[start]
         return _Frame(live + stays + made, live + stays, live + most, reuses)
 
-    def _hoist(self, key: tuple[int, int, Axis, bool], tiling: Tiling, budget: int) -> Schedule | None:
+    def _hoist(self, key: tuple[int, int, Axis, bool], tiling: Tiling, budget: int, waiting: int) -> Schedule | None:
         """How what is hoisted can be cut."""
         if key not in self._before:
             self._before[key] = self._inner_planner(self.hoisted(tiling, key[1], "before")[0])
-        return self._before[key].plan(budget - self.line.live[key[0]])
+        return self._before[key].plan(budget - waiting)
 
     def _cut(
         self, start: int, stop: int, axis: Axis, tiling: Tiling, room: int, nested: bool, sweep: Sweep | None = None
@@ -226,10 +321,10 @@ class Groups:
                     high = middle
                 else:
                     low = middle + 1
-            held, seconds = self._part(*key, tiling, counts[low])
+            held, seconds, flops, operators = self._part(*key, tiling, counts[low])
         except WholeError:
             return None
-        return Cut(counts[low], held, seconds)
+        return Cut(counts[low], held, seconds, flops, operators)
 
     def _nested(
         self,
@@ -249,7 +344,7 @@ class Groups:
             if cut is None:
                 break  # larger parts need more
             found.append(cut)
-        for cut in sorted(found, key=lambda each: each.seconds):
+        for cut in sorted(found, key=lambda each: each.cost):
             checked = self._again(start, stop, axis, reduction, tiling, cut.parts, room, borders=True)
             if checked is not None:
                 return checked
@@ -280,21 +375,27 @@ class Groups:
             if worst is None or gathered + inner.bytes > held:
                 held, worst = gathered + inner.bytes, inner
             seconds = max(seconds, inner.seconds)
-        return Cut(parts, held, self._part(start, stop, axis, reduction, tiling, parts)[1] + parts * seconds, worst)
+        _, more, flops, operators = self._part(start, stop, axis, reduction, tiling, parts)
+        kinds = operators // max(1, len(tiling.sliced))
+        inner_flops, inner_operators = (worst.flops, worst.operators) if worst is not None else (0.0, 0)
+        flops, operators = flops + parts * inner_flops, operators + kinds * inner_operators
+        return Cut(parts, held, more + parts * seconds, flops, operators, worst)
 
     def _part(
         self, start: int, stop: int, axis: Axis, reduction: Node | None, tiling: Tiling, parts: int
-    ) -> tuple[int, float]:
-        """Bytes of one part, and the seconds that all parts add."""
+    ) -> tuple[int, float, float, int]:
+        """Bytes of one part; the seconds that all parts add, the arithmetic they do again, the operators they need."""
         key = (start, stop, axis, reduction, parts)
         if key not in self._parts:
             found = _middle(tiling, parts)
-            seconds = _KIND * len(found.made) * _kinds(tiling, found, parts)
+            seconds = 0.0
+            flops = 0.0
             again = set(tiling.hoisted)
             for node, (low, high) in found.made.items():
                 once = 1 if reduction is None and node not in again else 0  # a sweep makes what will be made again
                 ratio = parts * (high - low) / tiling.axes[node].size
                 seconds += max(0.0, ratio - once) * self._seconds[node]
+                flops += max(0.0, ratio - once) * node_flops(node)
                 seconds += (parts - once) * LAUNCH * (self._seconds[node] > 0)
             for source, axis_ in found.windows:
                 if not axis_.is_contiguous(tuple(value_of(source).shape)):
@@ -306,7 +407,7 @@ class Groups:
                 for output in tiling.outputs:
                     if not tiling.axes[output].is_contiguous(tuple(value_of(output).shape)):
                         seconds += 2 * nbytes(value_of(output)) / BYTES_PER_SECOND
-            self._parts[key] = held, seconds
+            self._parts[key] = held, seconds, flops, len(found.made) * _kinds(tiling, found, parts)
         return self._parts[key]
 
     def _reuses(self, start: int, stop: int, tiling: Tiling) -> Mapping[Node, Node]:

@@ -39,6 +39,21 @@ class Schedule:
     bytes: int
     seconds: float
 
+    @property
+    def cost(self) -> float:
+        """What plans are compared by."""
+        return sum(group.cost for group in self.groups)
+
+    @property
+    def operators(self) -> int:
+        """Of all the graphs that the groups need, about."""
+        return sum(cut.operators for group in self.groups for cut in (group.cut, *group.sweeps))
+
+    @property
+    def flops(self) -> float:
+        """The arithmetic that the groups do again."""
+        return sum(group.flops for group in self.groups)
+
 
 class Planner:
     """Plans for one graph under several budgets; what does not depend on the budget is found once.
@@ -127,7 +142,7 @@ class Planner:
                 found = self._ending(border, borders[border], budget, cost, nested=True)
             for each in found:
                 known = cost.get(border)
-                total = cost[each.start][0] + each.seconds
+                total = cost[each.start][0] + each.cost
                 if known is None or total < known[0]:
                     cost[border] = (total, max(cost[each.start][1], each.bytes), each.start, each)
         if count not in cost:
@@ -139,7 +154,7 @@ class Planner:
             if group is not None:
                 groups.append(group)
             at = previous
-        return Schedule(tuple(reversed(groups)), cost[count][1], cost[count][0])
+        return Schedule(tuple(reversed(groups)), cost[count][1], sum(group.seconds for group in groups))
 
     def _borders(self, budget: int) -> dict[int, list[int]]:
         """The borders at which a run may end, each with those at which it may begin, the nearest first."""

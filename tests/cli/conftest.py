@@ -45,6 +45,10 @@ def wide():
     return Net(16), (torch.randn(2, 16),)
 
 
+def long():
+    return Net(16), (torch.randn(64, 16),)
+
+
 def large():
     return Net(65536), (torch.empty(1, 65536),)
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from penstock.cli.optimizing import Choice, optimize, pass_options, target_option
+from penstock.cli.optimizing import Choice, capture_without_data, optimize, pass_options, target_option
 from penstock.cli.options import global_options
-from penstock.cli.output import Output
-from penstock.passes.core.errors import CaptureError, UsageError
+from penstock.cli.output import Output, write_text
+from penstock.passes.core.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,10 +20,7 @@ if TYPE_CHECKING:
     from penstock.backends.artifact import Artifact
     from penstock.backends.runner import LaunchTime
     from penstock.passes.analysis.memory import Attention
-    from penstock.passes.core.program import Program
     from penstock.report import Report
-
-_log = logging.getLogger(__name__)
 
 
 @click.command("inspect")
@@ -72,7 +68,7 @@ def inspect_model(
         return
     report, artifact = _look(str(model), choice, output, attention)
     if html is not None:
-        _write(html, report.to_html())
+        write_text(html, report.to_html())
         output.note(f"wrote {html}")
 
     if profile is not None and artifact is None:
@@ -119,19 +115,8 @@ def _look(spec: str, choice: Choice, output: Output, attention: Attention) -> tu
         return Report.from_json(file.read_bytes(), str(file)), artifact
     with output.progress("capturing") as report:
         report(spec, 0, 1)
-        captured = _capture(spec)
+        captured = capture_without_data(spec)
     return optimize(captured, choice, output, attention=attention)[1], None
-
-
-def _capture(spec: str) -> Program:
-    """Capture on fake tensors; a factory that cannot run on those (it reads values, or loads a file) runs for real."""
-    from penstock.frontends.models import load_model
-
-    try:
-        return load_model(spec, fake=True)
-    except (UsageError, CaptureError) as error:
-        _log.info("capturing with real weights, as fake tensors did not do: %s", error)
-        return load_model(spec)
 
 
 def _compare(output: Output, specs: tuple[str, str], choice: Choice, attention: Attention) -> None:
@@ -169,10 +154,3 @@ def _draw_artifact(console: Console, artifact: Artifact) -> None:
             text = f"  {name} moved {loss.output} by at most {loss.max_error:.2e} of {loss.scale:.3g}"
             console.print(text, markup=False, soft_wrap=True)
     console.print()
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error

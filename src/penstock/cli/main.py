@@ -36,6 +36,7 @@ from penstock.cli.options import global_options
 from penstock.cli.output import Output, print_json
 from penstock.cli.passes import passes
 from penstock.cli.run import run
+from penstock.cli.slice import slice_model
 from penstock.cli.targets import targets
 from penstock.cli.verify import verify
 from penstock.passes.core.errors import PenstockError, UnsupportedOperatorError
@@ -81,7 +82,7 @@ def cli() -> None:
     """
 
 
-for command in (compile_model, inspect_model, run, verify, bench, passes, targets, doctor, completion):
+for command in (compile_model, inspect_model, slice_model, run, verify, bench, passes, targets, doctor, completion):
     cli.add_command(command)
 
 

@@ -1,7 +1,8 @@
-"""What `compile` and `inspect` share: the options that choose passes, and running them with a report."""
+"""What commands that take a model share: the options that choose passes, and running them with a report."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -10,6 +11,7 @@ import click
 
 from penstock.cli.options import Function, PassName, TargetName
 from penstock.cli.output import Output
+from penstock.passes.core.errors import CaptureError, UsageError
 
 if TYPE_CHECKING:
     from penstock.passes.analysis.memory import Attention
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from penstock.passes.core.instruments import Instrument
     from penstock.passes.core.program import Program
     from penstock.report import Report
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -120,3 +124,14 @@ def optimize(
         attention=attention,
         declined=declined,
     )
+
+
+def capture_without_data(spec: str) -> Program:
+    """Capture on fake tensors; a factory that cannot run on those (it reads values, or loads a file) runs for real."""
+    from penstock.frontends.models import load_model
+
+    try:
+        return load_model(spec, fake=True)
+    except (UsageError, CaptureError) as error:
+        _log.info("capturing with real weights, as fake tensors did not do: %s", error)
+        return load_model(spec)

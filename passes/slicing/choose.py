@@ -1,0 +1,97 @@
+"""How a graph is to be sliced: by a plan that fits as measured, or by the one with the fewest bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from penstock.passes.analysis.memory import Attention, memory
+from penstock.passes.core.program import Call, Phase, Plan, Program, TensorSpec, placeholders, result_nodes
+from penstock.passes.core.shapes import dtype_of, shape_of
+from penstock.passes.slicing.forms import prepared
+from penstock.passes.slicing.planner import Planner, Schedule
+from penstock.passes.slicing.realize import Realizer
+from penstock.passes.slicing.rematerialize import rematerialized
+
+_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a graph is to run.
+
+    Attributes:
+        planner: of the graph in the form that is cut.
+        recompute: values that wait while more bytes than this are alive are made again; None where all wait.
+    """
+
+    planner: Planner
+    schedule: Schedule
+    recompute: int | None = None
+
+
+def choose(program: Program, call: Call, room: int, attention: Attention) -> Choice:
+    """The cheapest plan found for a call's graph under a number of bytes; without one, that with the fewest bytes."""
+    planner = planner_of(program, call.graph, attention)
+    schedule = _fitting(program, call, planner, room, nested=False)
+    if schedule is not None:
+        return Choice(planner, schedule)
+    planner = planner_of(program, call.graph, attention, room)
+    schedule = _fitting(program, call, planner, room, nested=True)
+    return Choice(planner, schedule or planner.least(), room)
+
+
+def planner_of(program: Program, graph: str, attention: Attention, recompute: int | None = None) -> Planner:
+    """The planner of one graph; see `Choice`."""
+    module = prepared(program.graphs[graph])
+    planner = Planner(module, attention)
+    if recompute is None:
+        return planner
+    return Planner(rematerialized(module, planner.line, recompute), attention)
+
+
+def curve(program: Program, call: Call, attention: Attention, points: int) -> Iterator[Schedule]:
+    """Schedules of a call's graph from unsliced to the fewest bytes, evenly on a logarithmic scale."""
+    planner = planner_of(program, call.graph, attention)
+    yield Schedule((), planner.unsliced_bytes, 0.0)
+    floor = planner_of(program, call.graph, attention, 0).least()
+    ratio = (floor.bytes / planner.unsliced_bytes) ** (1 / points)
+    for point in range(1, points):
+        room = int(planner.unsliced_bytes * ratio**point)
+        found = planner.plan(room, nested=False)
+        if found is None:
+            found = planner_of(program, call.graph, attention, room).plan(room)
+        if found is not None:
+            yield found
+    yield floor
+
+
+def _fitting(program: Program, call: Call, planner: Planner, room: int, nested: bool) -> Schedule | None:
+    """A schedule under a number of bytes, as measured.
+
+    A part may need a copy where the whole needs none: then the plan is made anew with that much less room.
+    """
+    wanted = room
+    for _ in range(_TRIES):
+        schedule = planner.plan(wanted, nested)
+        if schedule is None:
+            return None
+        excess = _measured(program, call, planner, schedule) - room
+        if excess <= 0:
+            return schedule
+        wanted = schedule.bytes - excess
+    return None
+
+
+def _measured(program: Program, call: Call, planner: Planner, schedule: Schedule) -> int:
+    """The most bytes alive while a call runs by a schedule."""
+    trial = Realizer()
+    ops = trial.ops(planner, schedule, call.args, call.results, call.graph)
+    plan = Plan((Phase("main", (ops,)),))
+    inputs, outputs = (
+        tuple(TensorSpec(name, shape_of(node), dtype_of(node)) for name, node in zip(names, nodes, strict=True))
+        for names, nodes in ((call.args, placeholders(planner.module)), (call.results, result_nodes(planner.module)))
+    )
+    border = replace(program.signature, inputs=inputs, outputs=outputs, states=())
+    alone = replace(program, graphs={**program.graphs, **trial.graphs}, plan=plan, signature=border, examples=())
+    return memory(alone, planner.attention).activation_bytes

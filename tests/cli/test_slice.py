@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+
+def test_what_each_budget_costs(invoke, invoke_json, models: Path) -> None:
+    result = invoke("slice", f"{models}:long")
+    assert result.exit_code == 0, result.output
+    assert "What a budget costs" in result.stdout
+    points = invoke_json("slice", f"{models}:long")["curve"]
+    assert points[0]["groups"] == 0
+    assert points[-1]["peak_bytes"] < points[0]["peak_bytes"]
+
+
+def test_a_plan_is_shown_written_and_followed(invoke, invoke_json, models: Path, tmp_path: Path) -> None:
+    points = invoke_json("slice", f"{models}:long")["curve"]
+    budget = str((points[0]["peak_bytes"] + points[-1]["peak_bytes"]) // 2)
+    file = tmp_path / "plan.json"
+    result = invoke("slice", f"{models}:long", "--memory-budget", budget, "--write", file)
+    assert result.exit_code == 0, result.output
+    for text in ("Groups of main", "parts", "saved", "FLOPs again", "of activations"):
+        assert text in result.stdout
+    groups = json.loads(file.read_text())["graphs"]["main"]["groups"]
+    assert groups
+    assert (
+        invoke_json("slice", f"{models}:long", "--memory-budget", budget)["plan"]["graphs"]["main"]["groups"] == groups
+    )
+    followed = invoke_json(
+        "inspect", f"{models}:long", "--pipeline", "mobile", "--pass", f"feature-slicing:plan={file}"
+    )
+    totals = followed["report"]["program"]["totals"]
+    assert totals["weight_bytes"] + totals["activation_bytes"] <= int(budget)
+
+
+def test_a_budget_that_fits_needs_no_plan(invoke, net: str) -> None:
+    assert "keeps to this budget as it is" in invoke("slice", net, "--memory-budget", "1GiB").stdout
+
+
+def test_a_plan_to_write_needs_a_budget(invoke, net: str, tmp_path: Path) -> None:
+    result = invoke("slice", net, "--write", tmp_path / "plan.json")
+    assert result.exit_code == 2
+    assert "--memory-budget" in result.stderr
+    assert not (tmp_path / "plan.json").exists()
