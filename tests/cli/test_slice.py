@@ -42,3 +42,26 @@ def test_a_plan_to_write_needs_a_budget(invoke, net: str, tmp_path: Path) -> Non
     assert result.exit_code == 2
     assert "--memory-budget" in result.stderr
     assert not (tmp_path / "plan.json").exists()
+
+
+def test_the_report_lists_the_groups(invoke, invoke_json, models: Path, tmp_path: Path) -> None:
+    arguments = ("inspect", f"{models}:long", "--memory-budget", "min")
+    program = invoke_json(*arguments)["report"]["program"]
+    (group,) = program["groups"]
+    assert group["results"] == ["output"]
+    assert group["parts"] > 1
+    assert group["axis"] == "dim 0 of 64"
+    assert group["operators"] == 4
+    assert not group["nested"]
+    assert group["peak_bytes"] == program["totals"]["activation_bytes"]
+    assert group["flops"] == program["totals"]["flops"]
+    shown = invoke(*arguments, "--html", tmp_path / "page.html")
+    assert "In parts" in shown.stdout
+    assert "Activations alive as captured" in shown.stdout
+    assert "Groups that run in parts" in (tmp_path / "page.html").read_text()
+    assert "Groups that run in parts" not in _page(invoke, f"{models}:long", tmp_path)
+
+
+def _page(invoke, model: str, folder: Path) -> str:
+    invoke("inspect", model, "--html", folder / "plain.html")
+    return (folder / "plain.html").read_text()

@@ -34,7 +34,13 @@ def draw_report(console: Console, report: Report, top: int) -> None:
             console.print(f"  {kind} {spec}", markup=False)
     console.print()
     _show(console, _totals(report))
+    if report.passes and report.captured_live_bytes:
+        console.print(Text("Activations alive as captured", style="bold"))
+        peak = max(report.captured_live_bytes)
+        console.print(f"  {chart(report.captured_live_bytes)}  peak {format_size(peak)}\n", markup=False)
     _draw_memory(console, program, top)
+    if program.groups:
+        _show(console, _groups(program, top))
     _draw_costs(console, program, top)
     if report.passes:
         changes = [
@@ -111,6 +117,22 @@ def _draw_memory(console: Console, program: ProgramInfo, top: int) -> None:
         nodes = [(index, program.nodes[program.timeline[index].node]) for index in points]
         rows = [(node.name, node.op, format_size(live[index]), node.module, node.source) for index, node in nodes]
         _show(console, table(["peak at", "operator", ">alive", "module", "source"], rows, "Peaks, highest first"))
+
+
+def _groups(program: ProgramInfo, top: int) -> Table:
+    rows = [
+        (
+            ", ".join(group.results),
+            group.axis,
+            f"{group.parts}, each cut again" if group.nested else str(group.parts),
+            format_count(group.operators),
+            format_flops(group.flops),
+            format_size(group.peak_bytes),
+        )
+        for group in program.groups[:top]
+    ]
+    heading = ["results", "axis", "parts", ">operators", ">arithmetic", ">alive"]
+    return table(heading, rows, _title("In parts", len(program.groups), top))
 
 
 def _draw_costs(console: Console, program: ProgramInfo, top: int) -> None:

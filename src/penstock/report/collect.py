@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from penstock.passes.analysis.cost import Cost, CostFigures, cost
 from penstock.passes.analysis.memory import Attention, LiveTensor, MemoryFigures, memory
 from penstock.passes.core.context import Declined
 from penstock.passes.core.printer import format_call, format_type, short_type
-from penstock.passes.core.program import Program, TensorSpec
+from penstock.passes.core.program import Program, SliceLoop, TensorSpec, calls_of
 from penstock.passes.core.shapes import dtype_name, value_of
 from penstock.passes.core.source import made_by
 from penstock.report.history import PassRecord
 from penstock.report.model import (
     CostRow,
+    GroupInfo,
     Kernel,
     NodeInfo,
     ProgramInfo,
@@ -84,6 +86,24 @@ def describe(program: Program, attention: Attention = "fused") -> ProgramInfo:
         peak_tensors=_peak_tensors(figures),
         by_operator=tuple(_row(name, row) for name, row in costs.by_operator.items()),
         by_module=tuple(_row(name, row) for name, row in costs.by_module.items()),
+        groups=tuple(_group(op, nodes, figures) for op in program.plan.ops() if isinstance(op, SliceLoop)),
+    )
+
+
+def _group(loop: SliceLoop, nodes: Sequence[NodeInfo], figures: MemoryFigures) -> GroupInfo:
+    times: Counter[str] = Counter()
+    for call, count in calls_of([loop]):
+        times[call.graph] += count
+    first = {call.graph for call, _ in calls_of(loop.pieces[0].ops)}
+    window = loop.pieces[0].tiles[0]
+    return GroupInfo(
+        results=tuple(name.partition(".")[2] or name for name in loop.results),
+        axis=f"dim {window.dim} of {window.outer * window.size * window.inner}",
+        parts=sum(piece.count for piece in loop.pieces),
+        nested=any(isinstance(op, SliceLoop) for piece in loop.pieces for op in piece.ops),
+        operators=sum(node.graph in first for node in nodes),
+        flops=sum(node.flops * times[node.graph] for node in nodes),
+        peak_bytes=max((point.live_bytes for point in figures.timeline if point.graph in times), default=0),
     )
 
 

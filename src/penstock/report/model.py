@@ -93,6 +93,29 @@ class CostRow:
 
 
 @dataclass(frozen=True)
+class GroupInfo:
+    """Operators that run in parts.
+
+    Attributes:
+        results: what they make for later, by name.
+        axis: of the first result, as ``dim 1 of 64``.
+        parts: how many.
+        nested: whether the parts are cut again.
+        operators: how many each part runs; where they are cut again, all of one part's.
+        flops: of all parts together.
+        peak_bytes: the most activations alive while they run.
+    """
+
+    results: tuple[str, ...]
+    axis: str
+    parts: int
+    nested: bool
+    operators: int
+    flops: int
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
 class ProgramInfo:
     """One Program in full.
 
@@ -105,6 +128,7 @@ class ProgramInfo:
         peak_tensors: what is alive then, largest first.
         by_operator: cost by operator, most FLOPs first.
         by_module: cost by module, in order of first use; '' is the whole model.
+        groups: what runs in parts, in order.
     """
 
     totals: Totals
@@ -116,6 +140,7 @@ class ProgramInfo:
     peak_tensors: tuple[TensorInfo, ...]
     by_operator: tuple[CostRow, ...]
     by_module: tuple[CostRow, ...]
+    groups: tuple[GroupInfo, ...] = ()
 
 
 @dataclass(frozen=True)
