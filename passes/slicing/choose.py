@@ -14,6 +14,7 @@ from penstock.passes.slicing.realize import Realizer
 from penstock.passes.slicing.rematerialize import rematerialized
 
 _TRIES = 3
+DEPTH = 2  # how often parts are cut again, at most
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,27 @@ def choose(program: Program, call: Call, room: int, attention: Attention) -> Cho
     schedule = _fitting(program, call, planner, room, nested=False)
     if schedule is not None:
         return Choice(planner, schedule)
-    planner = planner_of(program, call.graph, attention, room)
-    schedule = _fitting(program, call, planner, room, nested=True)
-    return Choice(planner, schedule or planner.least(), room)
+    planners = [planner_of(program, call.graph, attention, room, depth) for depth in range(1, DEPTH + 1)]
+    for planner in planners if room else ():
+        schedule = _fitting(program, call, planner, room, nested=True)
+        if schedule is not None:
+            return Choice(planner, schedule, room)
+    return Choice(planners[0], planners[0].least(), room)
 
 
-def planner_of(program: Program, graph: str, attention: Attention, recompute: int | None = None) -> Planner:
-    """The planner of one graph; see `Choice`."""
+def planner_of(
+    program: Program, graph: str, attention: Attention, recompute: int | None = None, depth: int = 1
+) -> Planner:
+    """The planner of one graph; see `Choice`.
+
+    Args:
+        depth: how often parts may be cut again.
+    """
     module = prepared(program.graphs[graph])
-    planner = Planner(module, attention)
+    planner = Planner(module, attention, depth=depth)
     if recompute is None:
         return planner
-    return Planner(rematerialized(module, planner.line, recompute), attention)
+    return Planner(rematerialized(module, planner.line, recompute), attention, depth=depth)
 
 
 def curve(program: Program, call: Call, attention: Attention, points: int) -> Iterator[Schedule]:

@@ -70,7 +70,7 @@ class Planner:
         module: GraphModule,
         attention: Attention = "fused",
         free: frozenset[Node] = frozenset(),
-        depth: int = 2,
+        depth: int = 1,
         known: dict[Any, Planner] | None = None,
     ) -> None:
         self.module = module

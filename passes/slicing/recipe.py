@@ -21,7 +21,7 @@ from penstock.passes.analysis.axes import WholeError
 from penstock.passes.analysis.memory import Attention
 from penstock.passes.core.errors import UsageError
 from penstock.passes.core.program import Program
-from penstock.passes.slicing.choose import Choice, planner_of
+from penstock.passes.slicing.choose import DEPTH, Choice, planner_of
 from penstock.passes.slicing.groups import Cut, Group
 from penstock.passes.slicing.planner import Planner, Schedule
 
@@ -130,7 +130,7 @@ def followed(program: Program, graph: str, recipe: GraphRecipe, attention: Atten
     Raises:
         UsageError: a group does not fit the graph; with the group, what is wrong, and what would do.
     """
-    planner = planner_of(program, graph, attention, recipe.recompute_above)
+    planner = planner_of(program, graph, attention, recipe.recompute_above, DEPTH)
     place = {node.name: index for index, node in enumerate(planner.line.nodes)}
     groups: list[Group] = []
     for each in recipe.groups:
