@@ -17,12 +17,10 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.harness import alternate, table, write_results
+from benchmarks.harness import Timed, alternate, table, write_results
 from examples.zoo import ZOO
 
 
@@ -48,20 +46,6 @@ class Row:
     arena_bytes: int
     lower_bound_bytes: int
     vm_bytes: int
-
-
-@dataclass
-class Timed:
-    """A contender that is a function."""
-
-    name: str
-    function: Callable[[], object]
-
-    def run(self) -> float:
-        """Call it; the seconds it took."""
-        began = time.perf_counter()
-        self.function()
-        return time.perf_counter() - began
 
 
 def measure(name: str, rounds: int) -> Row:

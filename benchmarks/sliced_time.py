@@ -16,14 +16,13 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
 import penstock
-from benchmarks.harness import alternate, table, write_results
+from benchmarks.harness import Timed, alternate, table, write_results
 from examples import zoo
 from penstock.passes.analysis.memory import memory
 from penstock.passes.core import reference
@@ -54,20 +53,6 @@ class Row:
     compile_ratio: float
     planned_bytes: int
     arena_bytes: int
-
-
-@dataclass
-class Timed:
-    """A contender that is a function."""
-
-    name: str
-    function: Callable[[], object]
-
-    def run(self) -> float:
-        """Seconds of one call."""
-        began = time.perf_counter()
-        self.function()
-        return time.perf_counter() - began
 
 
 def sliced_to(program: Program, share: float) -> Program:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from torch.fx import GraphModule, Node
 
 from penstock.passes.analysis.aliases import Buffer, buffers_of
-from penstock.passes.analysis.axes import Axis, Reach, WholeError
+from penstock.passes.analysis.axes import Axis, WholeError
 from penstock.passes.analysis.cost import node_flops
 from penstock.passes.analysis.memory import Attention
 from penstock.passes.core.shapes import nbytes, value_of
 from penstock.passes.slicing.bodies import outline, part_of
 from penstock.passes.slicing.estimates import BYTES_PER_SECOND, LAUNCH, seconds_of
-from penstock.passes.slicing.tiling import Spans, Sweep, Tiler, Tiling, Window, spans
+from penstock.passes.slicing.reuse import Memory
+from penstock.passes.slicing.tiling import Spans, Sweep, Tiler, Tiling, spans
 from penstock.passes.slicing.timeline import Timeline, gathered_bytes, part_bytes, run_peak
 
 if TYPE_CHECKING:
@@ -133,10 +134,7 @@ class Groups:
         self._parts: dict[tuple[int, int, Axis, Node | None, int], tuple[int, float, float, int]] = {}
         self._inner: dict[tuple[int, int, Axis, Node | None, int, int], Planner] = {}
         self._before: dict[tuple[int, int, Axis, bool], Planner] = {}
-        self._looking: dict[Node, list[Node]] = {}  # into the buffer of each node
-        for node, buffer in self._views.items():
-            if buffer is not None:
-                self._looking.setdefault(buffer.node, []).append(node)
+        self._memory = Memory(line, self._views)
         self._seconds = {node: seconds_of(node) for node in line.nodes}
 
     def of(self, start: int, stop: int, budget: int, nested: bool) -> list[Group]:
@@ -292,7 +290,7 @@ class Groups:
         kept = set(self.kept(tiling, stop))
         most, stays = run_peak(tiling.hoisted, kept, self._views, self._attention)
         stays += sum(nbytes(value_of(sweep.node)) for sweep in tiling.sweeps)
-        reuses = self._reuses(start, stop, tiling)
+        reuses = self._memory.reuses(start, stop, tiling)
         made = sum(nbytes(value_of(node)) for node in tiling.outputs if node not in reuses)
         live = self.line.live[start]
         return _Frame(live + stays + made, live + stays, live + most, reuses)
@@ -410,57 +408,6 @@ class Groups:
             self._parts[key] = held, seconds, flops, len(found.made) * _kinds(tiling, found, parts)
         return self._parts[key]
 
-    def _reuses(self, start: int, stop: int, tiling: Tiling) -> Mapping[Node, Node]:
-        """Outputs that can be written where a value lies that dies in this run.
-
-        Each part reads of that value just the bytes that it writes, and nothing else looks into its memory.
-        """
-        taken: dict[Window, Reach] = {}
-        spoiled: set[Node] = set()
-        inside = set(tiling.sliced)
-        for node in tiling.sliced:
-            for key, source in tiling.sources[node].items():
-                need = tiling.needs[node][key]
-                if source in inside or source.op == "get_attr":
-                    continue
-                if (
-                    need is None
-                    or not need.is_parallel
-                    or (taken and any(s is source and a != need.axis for s, a in taken))
-                ):
-                    spoiled.add(source)
-                else:
-                    taken[source, need.axis] = need
-        found: dict[Node, Node] = {}
-        try:
-            lows = sorted({0, tiling.size // 2, tiling.size - 1})
-            parts = [spans(tiling, low, low + 1) for low in lows] if taken else []
-        except WholeError:
-            return {}
-        for output in tiling.outputs:
-            mine = tiling.axes[output]
-            for source, axis in taken:
-                if source in spoiled or source in found.values() or not self._dies(source, start, stop):
-                    continue
-                in_step = all(part.windows.get((source, axis)) == part.tiles[output] for part in parts)
-                if in_step and _same_bytes(source, axis, output, mine):
-                    found[output] = source
-                    break
-        return found
-
-    def _dies(self, value: Node, start: int, stop: int) -> bool:
-        """Whether a run is the last to need the memory of a value from before it."""
-        buffer = self._views[value]
-        if (
-            buffer is None
-            or buffer.node.op != "call_function"
-            or nbytes(value_of(value)) != nbytes(value_of(buffer.node))
-        ):
-            return False
-        return self._index[value] < start and all(
-            self.line.last_use[node] < stop for node in self._looking[buffer.node] if node in self.line.last_use
-        )
-
 
 def _middle(tiling: Tiling, parts: int) -> Spans:
     """What a part far from the borders touches."""
@@ -482,13 +429,3 @@ def _borders(tiling: Tiling, parts: int) -> tuple[Spans, Spans]:
     """What the first and the last part touch."""
     step = tiling.size // parts
     return spans(tiling, 0, step), spans(tiling, tiling.size - step, tiling.size)
-
-
-def _same_bytes(one: Node, along: Axis, other: Node, across: Axis) -> bool:
-    """Whether equal positions of two values are the same bytes of equally large memory."""
-    a, b = value_of(one), value_of(other)
-    if nbytes(a) != nbytes(b) or a.element_size() != b.element_size() or along.size != across.size:
-        return False
-    if along.is_contiguous(tuple(a.shape)) and across.is_contiguous(tuple(b.shape)):
-        return True
-    return tuple(a.shape) == tuple(b.shape) and along == across

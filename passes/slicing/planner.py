@@ -23,6 +23,7 @@ from penstock.passes.slicing.groups import Group, Groups
 from penstock.passes.slicing.timeline import Timeline, timeline
 
 _STARTS = 28  # borders looked back from the end of a run
+_NESTED = 8  # of them for runs whose parts are cut again
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class Planner:
         self._depth = depth
         self._known: dict[Any, Planner] = {} if known is None else known
         self._plans: dict[tuple[int, bool], Schedule | None] = {}
+        self._hopeless = {False: 0, True: 0}  # budgets for which nothing was found, without and with nesting
 
     def inner(self, body: GraphModule) -> Planner:
         """A planner for the graph of a part, whose arguments lie in memory that is counted outside."""
@@ -106,11 +108,14 @@ class Planner:
         if self.unsliced_bytes <= budget:
             return Schedule((), self.unsliced_bytes, 0.0)
         for again in (False, True) if nested and self._depth else (False,):
+            if budget <= self._hopeless[again]:
+                continue
             if (budget, again) not in self._plans:
                 self._plans[budget, again] = self._path(budget, again)
             found = self._plans[budget, again]
             if found is not None:
                 return found
+            self._hopeless[again] = budget
         return None
 
     def least(self, tolerance: float = 0.03) -> Schedule:
@@ -181,7 +186,7 @@ class Planner:
     def _ending(self, stop: int, starts: list[int], budget: int, reached: Container[int], nested: bool) -> list[Group]:
         """The groups that end at a border: all that are cut once, or the shortest that is cut again."""
         found: list[Group] = []
-        for start in starts:
+        for start in starts[:_NESTED] if nested else starts:
             if start in reached and max(self.line.during[start:stop], default=0) > budget:
                 found += self.groups.of(start, stop, budget, nested)
                 if nested and found:

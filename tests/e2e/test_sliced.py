@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.models, pytest.mark.native]
         ("animatediff_unet", 0.5, "llvm"),
         ("mamba", 0.6, "llvm"),
         ("ltx_dit", 0.75, "llvm"),
+        ("svd_vae_decoder", 0.6, "llvm"),
         ("unet2d", 0.5, "opencl"),
     ],
 )

@@ -1,0 +1,92 @@
+"""Results of a loop that are written where a value lies that dies in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch.fx import Node
+
+from penstock.passes.analysis.aliases import Buffer
+from penstock.passes.analysis.axes import Axis, WholeError
+from penstock.passes.core.shapes import nbytes, value_of
+from penstock.passes.slicing.tiling import Tiling, Window, spans
+from penstock.passes.slicing.timeline import Timeline
+
+
+class Memory:
+    """Who looks into whose memory in one graph.
+
+    Args:
+        views: for each node, the buffer that it looks into.
+    """
+
+    def __init__(self, line: Timeline, views: Mapping[Node, Buffer | None]) -> None:
+        self._line = line
+        self._views = views
+        self._index = {node: index for index, node in enumerate(line.nodes)}
+        self._looking: dict[Node, list[Node]] = {}  # into the buffer of each node
+        for node, buffer in views.items():
+            if buffer is not None:
+                self._looking.setdefault(buffer.node, []).append(node)
+
+    def reuses(self, start: int, stop: int, tiling: Tiling) -> Mapping[Node, Node]:
+        """Outputs of a run that can be written where a value lies that dies in the run, and that value.
+
+        Each part reads of that value just the bytes that it writes, and nothing else looks into its memory.
+        """
+        taken = _read_in_step(tiling)
+        if not taken:
+            return {}
+        try:
+            parts = [spans(tiling, low, low + 1) for low in sorted({0, tiling.size // 2, tiling.size - 1})]
+        except WholeError:
+            return {}
+        found: dict[Node, Node] = {}
+        for output in tiling.outputs:
+            for source, axis in taken:
+                if source in found.values() or not self._dies(source, start, stop):
+                    continue
+                in_step = all(part.windows.get((source, axis)) == part.tiles[output] for part in parts)
+                if in_step and _same_bytes(source, axis, output, tiling.axes[output]):
+                    found[output] = source
+                    break
+        return found
+
+    def _dies(self, value: Node, start: int, stop: int) -> bool:
+        """Whether a run is the last to need the memory of a value from before it."""
+        buffer = self._views[value]
+        if (
+            buffer is None
+            or buffer.node.op != "call_function"
+            or nbytes(value_of(value)) != nbytes(value_of(buffer.node))
+        ):
+            return False
+        last_use = self._line.last_use
+        return self._index[value] < start and all(
+            last_use[node] < stop for node in self._looking[buffer.node] if node in last_use
+        )
+
+
+def _read_in_step(tiling: Tiling) -> list[Window]:
+    """The values from before the loop of which a part reads along one axis only, position by position."""
+    taken: dict[Node, Axis] = {}
+    spoiled: set[Node] = set()
+    inside = set(tiling.sliced)
+    for node in tiling.sliced:
+        for key, source in tiling.sources[node].items():
+            need = tiling.needs[node][key]
+            if source in inside or source.op == "get_attr":
+                continue
+            if need is None or not need.is_parallel or taken.setdefault(source, need.axis) != need.axis:
+                spoiled.add(source)
+    return [(source, axis) for source, axis in taken.items() if source not in spoiled]
+
+
+def _same_bytes(one: Node, along: Axis, other: Node, across: Axis) -> bool:
+    """Whether equal positions of two values are the same bytes of equally large memory."""
+    a, b = value_of(one), value_of(other)
+    if nbytes(a) != nbytes(b) or a.element_size() != b.element_size() or along.size != across.size:
+        return False
+    if along.is_contiguous(tuple(a.shape)) and across.is_contiguous(tuple(b.shape)):
+        return True
+    return tuple(a.shape) == tuple(b.shape) and along == across
