@@ -1,13 +1,15 @@
-"""The oracle: walk a Program's plan in torch eager, node by node, freeing values after their last use."""
+"""The oracle: walk a Program's plan in torch eager, node by node, forgetting values after their last use."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from torch.fx import GraphModule, Interpreter, Node
+from torch.fx import Node
 
+from penstock.passes.core.eager import Eager
 from penstock.passes.core.errors import UsageError
 from penstock.passes.core.program import Call, Op, Program, SliceLoop, Window
 
@@ -31,50 +33,61 @@ def run(program: Program, inputs: Sequence[torch.Tensor], observe: Observer | No
         )
     values = {spec.name: tensor for spec, tensor in zip(program.signature.inputs, inputs, strict=True)}
     with torch.no_grad():
-        _run_ops(program, tuple(program.plan.ops()), values, {spec.name for spec in program.signature.outputs}, observe)
+        _Run(program, observe).ops(tuple(program.plan.ops()), values, {spec.name for spec in program.signature.outputs})
     return tuple(values[spec.name] for spec in program.signature.outputs)
 
 
-def _run_ops(
-    program: Program, ops: Sequence[Op], values: dict[str, torch.Tensor], kept: set[str], observe: Observer | None
-) -> None:
-    """Run ops on named values, and forget each value after its last use."""
-    given = set(values)
-    last = {name: index for index, op in enumerate(ops) for name in (*op.args, *op.results)}
-    for index, op in enumerate(ops):
-        if isinstance(op, Call):
-            graph = program.graphs[op.graph]
-            results = _Walker(graph, op.graph, observe).run(*(values[name] for name in op.args))
-            values.update(zip(op.results, results, strict=True))
-        else:
-            _run_loop(program, op, values, given, observe)
-        for name in {*op.args, *op.results}:
-            if last[name] == index and name not in kept:
-                values.pop(name, None)
+class _Run:
+    """One walk over a plan."""
 
+    def __init__(self, program: Program, observe: Observer | None) -> None:
+        self._program = program
+        self._observe = observe
+        self._ready: dict[str, Eager] = {}
 
-def _run_loop(
-    program: Program, loop: SliceLoop, values: dict[str, torch.Tensor], given: set[str], observe: Observer | None
-) -> None:
-    """Make the results of a loop part by part. What the caller gave is never written over."""
-    results = []
-    for spec, reused in zip(loop.specs, loop.reuses, strict=True):
-        if reused is not None and reused not in given and values[reused].is_contiguous():
-            results.append(values[reused].view(spec.shape))
-        else:
-            results.append(torch.empty(spec.shape, dtype=spec.dtype))
-    for piece in loop.pieces:
-        for k in range(piece.count):
-            local = {
-                param: values[name] if window is None else part(values[name], window, k)
-                for param, (name, window) in zip(piece.params, piece.args, strict=True)
-            }
-            _run_ops(program, piece.ops, local, set(piece.returns), observe)
-            for result, window, name in zip(results, piece.tiles, piece.returns, strict=True):
-                view = result.view(window.split(result.shape, window.size))
-                target = view.narrow(window.dim + 1, window.start + k * window.step, window.extent)
-                target.copy_(local[name].reshape(target.shape))
-    values.update(zip(loop.results, results, strict=True))
+    def ops(self, ops: Sequence[Op], values: dict[str, torch.Tensor], kept: set[str]) -> None:
+        """Run ops on named values, and forget each value after its last use."""
+        given = set(values)
+        last = {name: index for index, op in enumerate(ops) for name in (*op.args, *op.results)}
+        for index, op in enumerate(ops):
+            if isinstance(op, Call):
+                args = [values[name] for name in op.args]
+                for name in op.args:
+                    if last[name] == index and name not in kept:
+                        values.pop(name, None)  # so that it dies inside of the graph
+                values.update(zip(op.results, self._graph(op.graph, args), strict=True))
+            else:
+                self._loop(op, values, given)
+            for name in {*op.args, *op.results}:
+                if last[name] == index and name not in kept:
+                    values.pop(name, None)
+
+    def _graph(self, name: str, args: list[torch.Tensor]) -> list[torch.Tensor]:
+        if name not in self._ready:
+            self._ready[name] = Eager(self._program.graphs[name])
+        observe = self._observe
+        return self._ready[name].run(args, None if observe is None else partial(observe, name))
+
+    def _loop(self, loop: SliceLoop, values: dict[str, torch.Tensor], given: set[str]) -> None:
+        """Make the results of a loop part by part. What the caller gave is never written over."""
+        results = []
+        for spec, reused in zip(loop.specs, loop.reuses, strict=True):
+            if reused is not None and reused not in given and values[reused].is_contiguous():
+                results.append(values[reused].view(spec.shape))
+            else:
+                results.append(torch.empty(spec.shape, dtype=spec.dtype))
+        for piece in loop.pieces:
+            for k in range(piece.count):
+                local = {
+                    param: values[name] if window is None else part(values[name], window, k)
+                    for param, (name, window) in zip(piece.params, piece.args, strict=True)
+                }
+                self.ops(piece.ops, local, set(piece.returns))
+                for result, window, name in zip(results, piece.tiles, piece.returns, strict=True):
+                    view = result.view(window.split(result.shape, window.size))
+                    target = view.narrow(window.dim + 1, window.start + k * window.step, window.extent)
+                    target.copy_(local[name].reshape(target.shape))
+        values.update(zip(loop.results, results, strict=True))
 
 
 def part(tensor: torch.Tensor, window: Window, k: int) -> torch.Tensor:
@@ -82,18 +95,3 @@ def part(tensor: torch.Tensor, window: Window, k: int) -> torch.Tensor:
     view = tensor.reshape(window.split(tensor.shape, window.size))
     seen = view.narrow(window.dim + 1, window.start + k * window.step, window.extent)
     return seen.reshape(window.shape(tensor.shape))
-
-
-class _Walker(Interpreter):
-    """FX's interpreter, which names the node and the user's source line when an operator fails."""
-
-    def __init__(self, module: GraphModule, name: str, observe: Observer | None) -> None:
-        super().__init__(module, garbage_collect_values=True)
-        self._name = name
-        self._observe = observe
-
-    def run_node(self, n: Node) -> Any:
-        value = super().run_node(n)
-        if self._observe is not None and n.op == "call_function":
-            self._observe(self._name, n, value)
-        return value
