@@ -99,11 +99,11 @@ def measure(name: str, share: float, rounds: int) -> Row:
 
 
 MODELS = {  # models of the zoo with a first argument of this shape
-    "svd_unet": (1, 4, 8, 16, 16),
-    "animatediff_unet": (1, 4, 4, 32, 32),
-    "unet2d": (2, 4, 32, 32),
-    "svd_vae_decoder": (3, 4, 8, 8),
-    "wan_dit": (1, 4, 4, 32, 32),
+    "svd_unet": (1, 4, 8, 32, 32),
+    "animatediff_unet": (1, 4, 4, 64, 64),
+    "unet2d": (2, 4, 64, 64),
+    "svd_vae_decoder": (3, 4, 32, 32),
+    "wan_dit": (1, 4, 4, 64, 64),
 }
 
 

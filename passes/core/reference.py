@@ -84,14 +84,20 @@ class _Run:
                 }
                 self.ops(piece.ops, local, set(piece.returns))
                 for result, window, name in zip(results, piece.tiles, piece.returns, strict=True):
-                    view = result.view(window.split(result.shape, window.size))
-                    target = view.narrow(window.dim + 1, window.start + k * window.step, window.extent)
+                    target = _narrowed(result, window, k)
                     target.copy_(local[name].reshape(target.shape))
         values.update(zip(loop.results, results, strict=True))
 
 
 def part(tensor: torch.Tensor, window: Window, k: int) -> torch.Tensor:
     """What iteration k sees of a tensor through a window; a view where it can be."""
-    view = tensor.reshape(window.split(tensor.shape, window.size))
-    seen = view.narrow(window.dim + 1, window.start + k * window.step, window.extent)
-    return seen.reshape(window.shape(tensor.shape))
+    seen = _narrowed(tensor, window, k)
+    return seen if window.outer == 1 else seen.reshape(window.shape(tensor.shape))
+
+
+def _narrowed(tensor: torch.Tensor, window: Window, k: int) -> torch.Tensor:
+    """A part of a tensor; where the axis is not all of its dimension, that is taken apart into the three factors."""
+    start = window.start + k * window.step
+    if window.outer == 1:
+        return tensor.narrow(window.dim, start * window.inner, window.extent * window.inner)
+    return tensor.reshape(window.split(tensor.shape, window.size)).narrow(window.dim + 1, start, window.extent)

@@ -6,7 +6,7 @@ from torch.fx import Node
 
 from penstock.passes.analysis.cost import node_flops, node_moved_bytes
 
-LAUNCH = 4e-6  # seconds to start an operator
+LAUNCH = 2e-5  # seconds to start an operator
 BYTES_PER_SECOND = 20e9
 _FLOPS_PER_SECOND = 500e9
 

@@ -22,7 +22,7 @@ from penstock.passes.slicing.timeline import Timeline, gathered_bytes, part_byte
 
 if TYPE_CHECKING:
     from penstock.passes.slicing.planner import Planner, Schedule
-OPERATOR = 1e-3  # seconds of running that an operator more to compile and to store is worth
+OPERATOR = 2e-4  # seconds of running that an operator more to compile and to store is worth
 _TRIES = 4  # numbers of parts that are tried where each part is cut again
 
 
