@@ -7,6 +7,7 @@ from penstock.passes.cleanup.common_subexpressions import CommonSubexpressions
 from penstock.passes.cleanup.dead_code import DeadCode
 from penstock.passes.cleanup.fold_constants import FoldConstants
 from penstock.passes.cleanup.fuse_attention import FuseAttention
+from penstock.passes.cleanup.join_scattered import JoinScattered
 from penstock.passes.core.base import Pass
 from penstock.passes.legalize.adaptive_pool import SeparateAdaptivePool3d
 from penstock.passes.legalize.affine_norm import AffineGroupNorm
@@ -41,6 +42,7 @@ from penstock.passes.legalize.widen_bool_cumsum import WidenBoolCumsum
 CLEANUP: tuple[Pass, ...] = (
     # one way to say each thing
     Canonicalize(),
+    JoinScattered(),
     FoldConstants(),
     CommonSubexpressions(),
     # attention as one operator, whoever wrote it out
@@ -60,6 +62,7 @@ MOBILE: tuple[Pass, ...] = (
     Bfloat16ToFloat32(),
     # one way to say each thing, and attention as one operator
     Canonicalize(),
+    JoinScattered(),
     FoldConstants(),
     CommonSubexpressions(),
     FuseAttention(),

@@ -137,6 +137,19 @@ class Body:
     ops: tuple[Op, ...]
 
 
+def weight_results(body: Body) -> dict[int, str]:
+    """The results of a graph that are whole weights, by index, with the weights' names, if it makes nothing else."""
+    found: dict[int, str] = {}
+    for op in body.ops:
+        if not isinstance(op, Copy):
+            return {}
+        source, target = (body.storages[body.values[value].storage] for value in (op.source, op.target))
+        if source.space != "weight" or target.space != "parameter" or source.bytes != target.bytes:
+            return {}
+        found[target.index - body.arguments] = source.weight
+    return found if len(found) == len(body.parameters) - body.arguments else {}
+
+
 def lifetimes(body: Body) -> list[tuple[int, int] | None]:
     """For each storage, the first and the last moment at which its content is needed; None for one that none touches.
 

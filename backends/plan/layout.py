@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from penstock.backends.plan.launches import Body, Kernel, Type, lifetimes, moments
+from penstock.backends.plan.launches import Body, Kernel, Type, lifetimes, moments, weight_results
 from penstock.backends.plan.loops import loop_body
 from penstock.backends.plan.placement import Block, Placement, place
 from penstock.backends.plan.reuse import shared
@@ -110,7 +110,7 @@ def lay_out(
         for body in bodies.values()
         for storage in body.storages
         if storage.space == "weight"
-    }
+    } | {item.weight: Type("uint8", (type_of(item.spec).bytes,)) for item in carried.items if item.weight}
     positions = {name: index for index, name in enumerate(sorted(weights))}
 
     def placed(body: Body, locals_: Mapping[int, int]) -> PlacedBody:
@@ -132,7 +132,7 @@ def lay_out(
         bodies={name: placed(body, locals_of[name]) for name, body in bodies.items()},
         weights={name: weights[name] for name in positions},
         values=tuple(
-            PlacedValue(item.spec.name, type_of(item.spec), carried.place(index, placement.places))
+            PlacedValue(item.spec.name, type_of(item.spec), carried.place(index, placement.places, positions))
             for index, item in enumerate(carried.items)
         ),
         inputs=carried.inputs,
@@ -156,6 +156,7 @@ class _Item:
     first: int
     last: int
     lies_in: int | None = None  # the value whose memory it takes over
+    weight: str = ""  # that it is
 
     @property
     def alive(self) -> tuple[int, int]:
@@ -172,10 +173,12 @@ class _Carried:
         self._alignment = alignment
         self._spans = {name: _parameter_spans(body) for name, body in bodies.items()}
         self._current: dict[str, int] = {}
+        self._outputs = {spec.name for spec in signature.outputs}
         self._now = 0
         self.inputs = tuple(self._add(spec, 0) for spec in signature.inputs)
         self.phases = tuple(
-            (phase.name, tuple(tuple(map(self._op, step)) for step in phase.steps)) for phase in plan.phases
+            (phase.name, tuple(tuple(call for op in step for call in self._op(op)) for step in phase.steps))
+            for phase in plan.phases
         )
         self.outputs = tuple(self._current[spec.name] for spec in signature.outputs)
         for output in self.outputs:
@@ -189,14 +192,20 @@ class _Carried:
                 holder = other
             self.items[holder].last = max(self.items[holder].last, item.last)
         return [
-            Block(item.spec.name, 0 if item.lies_in is not None else type_of(item.spec).bytes, (item.alive,))
+            Block(
+                item.spec.name,
+                0 if item.lies_in is not None or item.weight else type_of(item.spec).bytes,
+                (item.alive,),
+            )
             for item in self.items
         ]
 
-    def place(self, index: int, places: Sequence[tuple[int, int]]) -> Place:
+    def place(self, index: int, places: Sequence[tuple[int, int]], weights: Mapping[str, int]) -> Place:
         """Where a value lies."""
         while (other := self.items[index].lies_in) is not None:
             index = other
+        if name := self.items[index].weight:
+            return Place("weight", weights[name], 0)
         return Place("arena", *places[index])
 
     def _add(self, spec: TensorSpec, moment: int) -> int:
@@ -204,9 +213,15 @@ class _Carried:
         self.items.append(_Item(spec, moment, moment))
         return len(self.items) - 1
 
-    def _op(self, op: Op) -> PlacedCall:
+    def _op(self, op: Op) -> tuple[PlacedCall, ...]:
         if isinstance(op, Call):
-            return self._run(op.graph, op.args, op.results, ())
+            weights = weight_results(self.bodies[op.graph])
+            if not weights or self._outputs.intersection(op.results):
+                return (self._run(op.graph, op.args, op.results, ()),)
+            made = self.bodies[op.graph].parameters[self.bodies[op.graph].arguments :]
+            for index, (name, kind) in enumerate(zip(op.results, made, strict=True)):
+                self.items[self._add(_spec(name, kind), self._now)].weight = weights[index]
+            return ()
         name = f"{op.results[0]}.loop"
         types = {arg: type_of(self.items[self._current[arg]].spec) for arg in op.args}
         body = loop_body(op, self.bodies, types, self._alignment)
@@ -214,7 +229,7 @@ class _Carried:
             name += "_"
         if name not in self.bodies:
             self.bodies[name], self._spans[name], self.starts[name] = body, _parameter_spans(body), []
-        return self._run(name, op.args, op.results, op.reuses)
+        return (self._run(name, op.args, op.results, op.reuses),)
 
     def _run(
         self, name: str, arguments: Sequence[str], made: Sequence[str], reuses: Sequence[str | None]

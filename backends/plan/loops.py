@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from penstock.backends.plan.launches import Body, Copy, Launch, Loop, Op, Storage, Type, Value
+from penstock.backends.plan.launches import Body, Copy, Launch, Loop, Op, Storage, Type, Value, weight_results
 from penstock.passes.core.program import Call, Piece, SliceLoop, Window
 from penstock.passes.core.program import Op as PlanOp
 
@@ -139,6 +139,11 @@ class _Composer:
 
     def _call(self, call: Call, env: dict[str, _Place], targets: Mapping[str, _Place], depth: int) -> list[Op]:
         body = self._bodies[call.graph]
+        weights = weight_results(body)
+        if weights:
+            for index, name in enumerate(call.results):
+                env[name] = self._weight(weights[index], body.parameters[body.arguments + index])
+            return []
         results = [
             targets.get(name) or self._local(kind)
             for name, kind in zip(call.results, body.parameters[body.arguments :], strict=True)
@@ -152,9 +157,7 @@ class _Composer:
                 continue
             kind = Type("uint8", (storage.bytes,))
             if storage.space == "weight":
-                if storage.weight not in self._weights:
-                    self._weights[storage.weight] = self._storage(storage)
-                storages.append(_Place(kind, self._weights[storage.weight]))
+                storages.append(self._weight(storage.weight, kind))
             else:
                 storages.append(self._local(kind))
         numbers = []
@@ -163,6 +166,11 @@ class _Composer:
             place = _Place(value.type, held.storage, held.offset + value.offset, held.strides)
             numbers.append(self._value(value.name, place))
         return [_renumbered(op, numbers) for op in body.ops]
+
+    def _weight(self, name: str, kind: Type) -> _Place:
+        if name not in self._weights:
+            self._weights[name] = self._storage(Storage("weight", kind.bytes, weight=name))
+        return _Place(kind, self._weights[name])
 
     def _direct(self, place: _Place, window: Window, depth: int) -> _Place | None:
         """The part where it lies, if its positions lie side by side and kernels may begin there."""

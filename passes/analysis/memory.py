@@ -18,7 +18,16 @@ from torch.fx import GraphModule, Node
 
 from penstock.passes.analysis.aliases import Buffer, buffers_of
 from penstock.passes.core.printer import op_name
-from penstock.passes.core.program import Call, Op, Piece, Program, TensorSpec, placeholders, result_nodes
+from penstock.passes.core.program import (
+    Call,
+    Op,
+    Piece,
+    Program,
+    TensorSpec,
+    placeholders,
+    result_nodes,
+    weight_results,
+)
 from penstock.passes.core.shapes import dtype_name, nbytes, tensor_of, value_of
 from penstock.passes.core.source import module_of, source_of
 
@@ -179,6 +188,7 @@ def _calls(
             yield _Call(op.graph, held, (*around, *waiting))
             nodes = result_nodes(program.graphs[op.graph])
             made = [_spec(name, node) for name, node in zip(op.results, nodes, strict=True)]
+            free |= {name for name in weight_results(program, op) if name in later}
         else:
             made = list(op.specs)
             reused = {name for name in op.reuses if name is not None}

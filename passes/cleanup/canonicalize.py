@@ -32,6 +32,7 @@ class Canonicalize(RewritePass):
         clone, cast without effect on dtype or layout  their argument
         dropout, adding 0, multiplying by 1            their argument
         repeat once                                    its argument
+        copy over a value of the same type             what is copied
         cat with empty tensors, or of one              without them; that one
         transpose, t                                   permute
         permute of permute                             one permute, or none
@@ -59,7 +60,7 @@ class Canonicalize(RewritePass):
         aten.repeat.default, aten.constant_pad_nd.default, aten.squeeze.dims, aten.clone.default, aten.alias.default,
         aten.contiguous.default, aten._to_copy.default, aten.dropout.default, aten.detach.default,
         aten.lift_fresh_copy.default, aten.permute.default, aten.transpose.int, aten.t.default, aten.add.Tensor,
-        aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.cat.default,
+        aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.cat.default, aten.copy.default,
     )  # fmt: skip
 
     def rewrite(self, node: Node, emit: Emitter) -> Replacement:
@@ -101,6 +102,12 @@ def _dropout(node: Node, emit: Emitter) -> Node | None:
 
 def _repeat(node: Node, emit: Emitter) -> Node | None:
     return _source(node) if shape_of(_source(node)) == shape_of(node) else None
+
+
+def _copy(node: Node, emit: Emitter) -> Node | None:
+    source = node.args[1]
+    same = isinstance(source, Node) and shape_of(source) == shape_of(node) and dtype_of(source) == dtype_of(node)
+    return source if same else None  # type: ignore[return-value]
 
 
 def _cat(node: Node, emit: Emitter) -> Node | None:
@@ -168,6 +175,7 @@ _RULES: dict[Any, _Rule] = {
     aten.dropout.default: _dropout,
     aten.repeat.default: _repeat,
     aten.cat.default: _cat,
+    aten.copy.default: _copy,
     aten.permute.default: _permute,
     aten.transpose.int: _permute,
     aten.t.default: _permute,

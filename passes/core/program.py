@@ -246,6 +246,16 @@ class Program:
         return self.graphs[graph]
 
 
+def weight_results(program: Program, call: Call) -> dict[str, str]:
+    """The results of a call that are weights as they are, with the weights' names: they take no memory of their own.
+
+    An output of the program is a tensor of its own, whatever it holds.
+    """
+    outputs = {spec.name for spec in program.signature.outputs}
+    nodes = zip(call.results, result_nodes(program.graphs[call.graph]), strict=True)
+    return {name: str(node.target) for name, node in nodes if node.op == "get_attr" and name not in outputs}
+
+
 def weights_of(graph: GraphModule) -> dict[str, torch.Tensor]:
     """The weights that a graph reads, by name."""
     return {str(node.target): attribute(graph, str(node.target)) for node in graph.graph.find_nodes(op="get_attr")}

@@ -105,6 +105,7 @@ class _Scope:
     def _sliced(self, group: Group) -> Iterator[Op]:
         kept = self._planner.groups.kept(group.tiling, group.stop)
         name = f"{self._name}_{group.start}"
+        yield from self._tables(group.tiling, f"{name}_tables")
         if kept and group.hoist is None:
             yield self._outlined(group.tiling.hoisted, kept, f"{name}_whole")
         elif kept and group.hoist is not None:
@@ -126,6 +127,18 @@ class _Scope:
         args = [self._names[node] for node in taken]
         results = [self._value(node) for node in kept]
         yield from self._made.ops(planner, planner.plan(schedule.bytes) or planner.least(), args, results, name)
+
+    def _tables(self, tiling: Tiling, name: str) -> Iterator[Op]:
+        """The weights that the parts take in parts, as values."""
+        taken = {
+            source: None
+            for node in tiling.sliced
+            for key, source in tiling.sources[node].items()
+            if source.op == "get_attr" and tiling.needs[node][key] is not None and source not in self._names
+        }
+        if taken:
+            graph, _ = outline(self._module, [], list(taken), name)
+            yield self._call(graph, (), [self._value(source) for source in taken], name)
 
     def _swept(self, sweep: Sweep, cut: Cut, name: str) -> Iterator[Op]:
         node = sweep.node

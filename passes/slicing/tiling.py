@@ -198,7 +198,7 @@ class Tiler:
         except (WholeError, CoarserError) as error:
             return error
         for key, source in self.sources(node).items():
-            if source.op == "get_attr" and needs[key] is not None:
+            if source.op == "get_attr" and needs[key] is not None and not is_cheap(node):
                 return WholeError(f"'{node.name}' would need parts of the weight '{source.target}'")
         return needs
 

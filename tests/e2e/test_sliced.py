@@ -22,8 +22,10 @@ pytestmark = [pytest.mark.models, pytest.mark.native]
         ("animatediff_unet", 0.5, "llvm"),
         ("mamba", 0.6, "llvm"),
         ("ltx_dit", 0.75, "llvm"),
+        ("wan_dit", 0.75, "llvm"),
         ("svd_vae_decoder", 0.6, "llvm"),
         ("unet2d", 0.5, "opencl"),
+        ("wan_dit", 0.75, "opencl"),
     ],
 )
 def test_a_sliced_model_equals_eager(name: str, share: float, target: str, tmp_path: Path) -> None:

@@ -173,6 +173,33 @@ def test_planned_bytes_are_the_bytes_of_the_plan() -> None:
     assert memory(result).activation_bytes <= estimate.bytes <= 1.05 * memory(result).activation_bytes
 
 
+class Rotary(nn.Module):
+    """Positions from a table as large as one head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.out = nn.Linear(8, 64), nn.Linear(64, 8)
+        self.register_buffer("table", torch.randn(1, 64, 1, 16))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        turned = self.query(x).unflatten(-1, (4, 16)) * self.get_buffer("table")
+        return self.out(turned.flatten(2).sin())
+
+
+def test_tables_are_taken_in_parts_and_take_no_memory() -> None:
+    program = captured(Rotary(), torch.randn(1, 64, 8))
+    result = sliced(program, 0.25)
+    assert "table" in format_program(result)
+    assert result.weight_bytes == program.weight_bytes
+    (loop,) = loops(result)
+    taken = {name: window for piece in loop.pieces for name, window in piece.args}
+    assert len(taken) == 2
+    assert all(window is not None for window in taken.values())
+    assert_equal(program, result)
+    io_bytes = 2 * 64 * 8 * 4
+    assert memory(result).activation_bytes <= io_bytes + memory(program).activation_bytes // 8
+
+
 def test_a_wrong_loop_is_illegal() -> None:
     program = sliced(captured(Wide(), torch.randn(1, 64, 8)), 0.1)
     (loop,) = loops(program)

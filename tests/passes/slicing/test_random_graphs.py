@@ -14,7 +14,23 @@ from penstock.passes.slicing.planner import Planner
 from tests.passes.slicing.slices import assert_equal, captured, realized
 
 LAYERS = st.sampled_from(
-    ["conv", "wide", "time", "norm", "act", "attend", "tokens", "down", "up", "skip", "cat", "scale", "pool", "pad"]
+    [
+        "conv",
+        "wide",
+        "time",
+        "norm",
+        "act",
+        "attend",
+        "tokens",
+        "down",
+        "up",
+        "skip",
+        "cat",
+        "scale",
+        "pool",
+        "pad",
+        "table",
+    ]
 )
 
 
@@ -26,6 +42,7 @@ class Random(nn.Module):
         torch.manual_seed(len(layers) + channels)
         self.names = layers
         self.layers = nn.ModuleList(self._layer(name, channels) for name in layers)
+        self.tables = nn.ParameterDict()  # one for each shape that comes by
 
     @staticmethod
     def _layer(name: str, c: int) -> nn.Module:
@@ -65,6 +82,11 @@ class Random(nn.Module):
                 x = x * x.mean((2, 3, 4), keepdim=True).sigmoid()
             elif name == "pool":
                 x = x - F.avg_pool3d(x, (1, h, w))
+            elif name == "table":
+                key = f"{t}_{h}_{w}"
+                if key not in self.tables:
+                    self.tables[key] = nn.Parameter(torch.rand(1, 1, t, h, w))
+                x = x * self.tables[key]
             elif name == "pad":
                 x = F.pad(x, (1, 1, 1, 1, 1, 0))[:, :, 1:, 1:-1, 1:-1]
             else:
@@ -83,7 +105,9 @@ class Random(nn.Module):
 def test_numbers_stay(layers: list[str], channels: int, extents: tuple[int, ...], share: float) -> None:
     batch, *rest = extents
     example = torch.rand((batch, channels, *rest), generator=torch.Generator().manual_seed(1))
-    program = captured(Random(layers, channels), example)
+    model = Random(layers, channels)
+    model(example)
+    program = captured(model, example)
     planner = Planner(prepared(program.graphs["main"]))
     schedule = planner.plan(int(share * planner.unsliced_bytes))
     if schedule is None:  # a budget below the floor
