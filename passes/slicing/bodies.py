@@ -17,7 +17,7 @@ from penstock.passes.core.rewriter import eliminate_dead_nodes, make_module
 from penstock.passes.core.shapes import fake_like, infer, shape_of
 from penstock.passes.core.source import inherit
 from penstock.passes.slicing.forms import restored
-from penstock.passes.slicing.tiling import Spans, Tiling, Window, clipped
+from penstock.passes.slicing.tiling import PART_OF, Spans, Tiling, Window, clipped
 
 aten = torch.ops.aten
 
@@ -158,6 +158,7 @@ class _Builder:
             node = self._graph.call_function(target, args, kwargs)
             node.meta["val"] = value
             inherit(node, origin, "slice")
+            node.meta[PART_OF] = origin.name
             return node
 
         return emit

@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from penstock.passes.analysis.memory import Attention, memory
 from penstock.passes.core.program import Call, Phase, Plan, Program, TensorSpec, placeholders, result_nodes
 from penstock.passes.core.shapes import dtype_of, shape_of
+from penstock.passes.slicing.estimates import seconds_of
 from penstock.passes.slicing.forms import prepared
 from penstock.passes.slicing.planner import Planner, Schedule
 from penstock.passes.slicing.realize import Realizer
 from penstock.passes.slicing.rematerialize import rematerialized
 
 _TRIES = 3
+_SLOW = 1.0  # time that a plan adds, as a share of the unsliced time, from which parts cut once more are tried too
 DEPTH = 2  # how often parts are cut again, at most
 
 
@@ -38,7 +40,15 @@ def choose(program: Program, call: Call, room: int, attention: Attention) -> Cho
     if schedule is not None:
         return Choice(planner, schedule)
     planners = [planner_of(program, call.graph, attention, room, depth) for depth in range(1, DEPTH + 1)]
-    for planner in planners if room else ():
+    cheap = _SLOW * sum(map(seconds_of, planner.line.nodes))
+    found: list[tuple[float, int, Planner]] = []
+    for depth, planner in enumerate(planners if room else ()):
+        schedule = planner.plan(room)
+        if schedule is not None:
+            found.append((schedule.cost, depth, planner))
+            if schedule.seconds <= cheap:
+                break
+    for *_, planner in sorted(found, key=lambda each: each[:2]):
         schedule = _fitting(program, call, planner, room, nested=True)
         if schedule is not None:
             return Choice(planner, schedule, room)

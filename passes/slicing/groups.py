@@ -23,7 +23,6 @@ from penstock.passes.slicing.timeline import Timeline, gathered_bytes, part_byte
 if TYPE_CHECKING:
     from penstock.passes.slicing.planner import Planner, Schedule
 OPERATOR = 2e-4  # seconds of running that an operator more to compile and to store is worth
-_TRIES = 4  # numbers of parts that are tried where each part is cut again
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,11 @@ class Cut:
         """What plans are compared by: the time, and a little for every operator that has to be compiled."""
         return self.seconds + OPERATOR * self.operators
 
+    @property
+    def recipe(self) -> tuple[int, int | None]:
+        """How many parts, and the bytes to which each is cut again, or None."""
+        return self.parts, self.bytes if self.inner is not None else None
+
 
 @dataclass(frozen=True)
 class Group:
@@ -58,6 +62,7 @@ class Group:
 
     Attributes:
         start, stop: the run: operators start … stop-1 of the graph.
+        origins: the first and the last of `Timeline.origins` in the run.
         axis: along which its main result is cut.
         cut: the loop that makes its results.
         sweeps: the loops before it, one for each sweep of the tiling.
@@ -68,6 +73,7 @@ class Group:
 
     start: int
     stop: int
+    origins: tuple[int, int]
     axis: Axis
     tiling: Tiling
     cut: Cut
@@ -274,7 +280,8 @@ class Groups:
     ) -> Group:
         before = frame.hoist if hoist is None else self.line.live[start] + hoist.bytes
         most = max(frame.base + cut.bytes, before, *(frame.before + sweep.bytes for sweep in sweeps), 0)
-        return Group(start, stop, axis, tiling, cut, sweeps, hoist, most, frame.reuses)
+        origins = self.line.origins[start], self.line.origins[stop - 1]
+        return Group(start, stop, origins, axis, tiling, cut, sweeps, hoist, most, frame.reuses)
 
     def _tiling(self, start: int, stop: int, seed: Node, axis: Axis, sweeping: bool) -> Tiling | None:
         key = (start, stop, axis, sweeping)
@@ -336,12 +343,18 @@ class Groups:
     ) -> Cut | None:
         """Parts that are cut again: few large ones or many small ones, whichever adds less time."""
         found: list[Cut] = []
-        step = max(1, -(-len(counts) // _TRIES))
-        for parts in counts[::-step]:
-            cut = self._again(start, stop, axis, reduction, tiling, parts, room, borders=False)
+        low, high = 0, len(counts) - 1
+        middle = high
+        while low <= high:
+            cut = self._again(start, stop, axis, reduction, tiling, counts[middle], room, borders=False)
+            if cut is None and not found:
+                return None
             if cut is None:
-                break  # larger parts need more
-            found.append(cut)
+                low = middle + 1  # larger parts need more
+            else:
+                found.append(cut)
+                high = middle - 1
+            middle = (low + high) // 2
         for cut in sorted(found, key=lambda each: each.cost):
             checked = self._again(start, stop, axis, reduction, tiling, cut.parts, room, borders=True)
             if checked is not None:
@@ -360,16 +373,18 @@ class Groups:
         borders: bool,
     ) -> Cut | None:
         """A number of parts that are cut again: the one in the middle, and those at the borders, which pad."""
-        held, seconds, worst = 0, 0.0, None
+        held, seconds, worst, middle = 0, 0.0, None, None
         for place, found in enumerate((_middle(tiling, parts), *(_borders(tiling, parts) if borders else ()))):
             key = (start, stop, axis, reduction, parts, place)
             if key not in self._inner:
                 body = part_of(self.module, tiling, found, "part", reduction)
                 self._inner[key] = self._inner_planner(body.module)
             gathered = sum(gathered_bytes(found, window) for window in found.windows)
-            inner = self._inner[key].plan(room - gathered)
+            inner = self._inner[key].adopted(middle, room - gathered) if middle is not None else None
+            inner = inner or self._inner[key].plan(room - gathered)
             if inner is None:
                 return None
+            middle = middle or inner
             if worst is None or gathered + inner.bytes > held:
                 held, worst = gathered + inner.bytes, inner
             seconds = max(seconds, inner.seconds)

@@ -9,7 +9,7 @@ are cut again.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
+from penstock.passes.analysis.axes import WholeError
 from penstock.passes.analysis.memory import Attention
 from penstock.passes.core.program import placeholders
 from penstock.passes.slicing.groups import Group, Groups
@@ -117,6 +118,38 @@ class Planner:
                 return found
             self._hopeless[again] = budget
         return None
+
+    def scheduled(self, groups: Sequence[Group]) -> Schedule:
+        """The schedule that some groups make, in order."""
+        inside = {index for group in groups for index in range(group.start, group.stop)}
+        outside = [bytes_ for index, bytes_ in enumerate(self.line.during) if index not in inside]
+        most = max([*outside, *(group.bytes for group in groups)])
+        return Schedule(tuple(groups), most, sum(group.seconds for group in groups))
+
+    def adopted(self, schedule: Schedule, budget: int) -> Schedule | None:
+        """The schedule of a graph that is another part of the same operators; None where it does not do here.
+
+        Parts at the borders pad and crop more or less than others; the operators between are the same.
+        """
+        first: dict[int, int] = {}
+        last: dict[int, int] = {}
+        for index, origin in enumerate(self.line.origins):
+            first.setdefault(origin, index)
+            last[origin] = index + 1
+        groups: list[Group] = []
+        for group in schedule.groups:
+            begin, end = group.origins
+            start, stop = first.get(begin, -1), last.get(end, -1)
+            if start < 0 or stop <= start or (groups and start < groups[-1].stop):
+                return None
+            sweeps = [cut.recipe for cut in group.sweeps]
+            hoisted = group.hoist.bytes if group.hoist is not None else None
+            try:
+                groups.append(self.groups.given((start, stop), group.axis.dim, group.cut.recipe, sweeps, hoisted))
+            except WholeError:
+                return None
+        found = self.scheduled(groups)
+        return found if found.bytes <= budget else None
 
     def least(self, tolerance: float = 0.03) -> Schedule:
         """The schedule with the fewest bytes that the planner finds, within a tolerance."""

@@ -191,7 +191,7 @@ class _Scope:
         else:
             planner = self._planner.inner(body.module)
             room = cut.bytes - sum(gathered_bytes(first, window) for window in first.windows)
-            schedule = planner.plan(room) or planner.least()
+            schedule = planner.adopted(cut.inner, room) or planner.plan(room) or planner.least()
             ops = self._made.ops(planner, schedule, params, returns, name)
         return Piece(count, tuple(args), params, ops, returns, tiles)
 

@@ -23,7 +23,7 @@ from penstock.passes.core.errors import UsageError
 from penstock.passes.core.program import Program
 from penstock.passes.slicing.choose import DEPTH, Choice, planner_of
 from penstock.passes.slicing.groups import Cut, Group
-from penstock.passes.slicing.planner import Planner, Schedule
+from penstock.passes.slicing.planner import Planner
 
 
 class _Strict(BaseModel):
@@ -121,7 +121,8 @@ def _group_recipe(planner: Planner, group: Group) -> GroupRecipe:
 
 
 def _cut_recipe(cut: Cut) -> CutRecipe:
-    return CutRecipe(parts=cut.parts, again=cut.bytes if cut.inner is not None else None)
+    parts, again = cut.recipe
+    return CutRecipe(parts=parts, again=again)
 
 
 def followed(program: Program, graph: str, recipe: GraphRecipe, attention: Attention) -> Choice:
@@ -149,12 +150,7 @@ def followed(program: Program, graph: str, recipe: GraphRecipe, attention: Atten
             )
         except WholeError as error:
             raise UsageError(f"{said}: {error}") from error
-    inside = {index for group in groups for index in range(group.start, group.stop)}
-    outside = [bytes_ for index, bytes_ in enumerate(planner.line.during) if index not in inside]
-    most = max([*outside, *(group.bytes for group in groups)])
-    return Choice(
-        planner, Schedule(tuple(groups), most, sum(group.seconds for group in groups)), recipe.recompute_above
-    )
+    return Choice(planner, planner.scheduled(groups), recipe.recompute_above)
 
 
 def _cut(recipe: CutRecipe) -> tuple[int, int | None]:

@@ -24,6 +24,8 @@ from penstock.passes.slicing.estimates import is_cheap
 Range = tuple[int, int]
 Window = tuple[Node, Axis]
 """A value from before the loop, and the axis along which the loop takes it in parts."""
+PART_OF = "part_of"
+"""In the meta of an operator of a part: the name of the operator that it is a part of, with what it crops and pads."""
 _TRIES = 12
 
 

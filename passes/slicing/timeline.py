@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,7 @@ from penstock.passes.analysis.aliases import Buffer, buffers_of, is_view
 from penstock.passes.analysis.memory import Attention, score_bytes
 from penstock.passes.core.program import placeholders, result_nodes
 from penstock.passes.core.shapes import nbytes, value_of
-from penstock.passes.slicing.tiling import Spans, Tiling, Window, clipped
+from penstock.passes.slicing.tiling import PART_OF, Spans, Tiling, Window, clipped
 
 aten = torch.ops.aten
 
@@ -29,6 +29,7 @@ class Timeline:
             a plan to the next; views are made again where they are used.
         last_use: for each base, the index of the last operator that uses it or a view of it; the number of operators
             for a result of the graph, -1 for what nothing uses.
+        origins: for each operator, counted from 0, that of which it and its neighbours are a part.
     """
 
     nodes: tuple[Node, ...]
@@ -36,6 +37,7 @@ class Timeline:
     during: tuple[int, ...]
     base: Mapping[Node, Node]
     last_use: Mapping[Node, int]
+    origins: tuple[int, ...]
 
     def with_views(self, nodes: Sequence[Node]) -> tuple[Node, ...]:
         """Some operators, and before them the views from elsewhere that they use."""
@@ -99,7 +101,17 @@ def timeline(module: GraphModule, attention: Attention, free: frozenset[Node] = 
         tuple(bytes_ + extra for bytes_, extra in zip(during, scratch, strict=False)),
         base,
         last_use,
+        tuple(_origins(nodes)),
     )
+
+
+def _origins(nodes: Sequence[Node]) -> Iterator[int]:
+    count, known = -1, ""
+    for node in nodes:
+        name = str(node.meta.get(PART_OF, node.name))
+        if name != known:
+            count, known = count + 1, name
+        yield count
 
 
 def _bytes(buffer: Buffer) -> int:

@@ -56,7 +56,7 @@ def in_parts(program: Program) -> Iterator[tuple[Axis, int, Program]]:
             for parts in (count for count in range(2, tiling.size + 1) if tiling.size % count == 0):
                 sweeps = tuple(Cut(math.gcd(parts, sweep.tiling.size)) for sweep in tiling.sweeps)
                 if all(cut.parts > 1 for cut in sweeps):
-                    group = Group(0, len(nodes), axis, tiling, Cut(parts), sweeps)
+                    group = Group(0, len(nodes), (0, 0), axis, tiling, Cut(parts), sweeps)
                     with suppress(WholeError):  # a part of padding only
                         yield axis, parts, realized(program, planner, Schedule((group,), 0, 0.0))
 
