@@ -27,8 +27,10 @@ from penstock.passes.core.program import (
     SliceLoop,
     Window,
     attribute,
+    is_same,
     placeholders,
     result_nodes,
+    weights_of,
 )
 from penstock.passes.core.shapes import FAKE_MODE, value_of
 from penstock.passes.core.source import source_of
@@ -37,7 +39,7 @@ from penstock.passes.core.source import source_of
 def check(program: Program, made_by: str) -> None:
     """Raise `InvalidProgramError` with every breach, naming who made the Program."""
     breaches = [f"graph '{name}': {breach}" for name, graph in program.graphs.items() for breach in _graph(graph)]
-    breaches = breaches or list(_plan(program))
+    breaches = breaches or [*_weights(program), *_plan(program)]
     if breaches:
         shown = "\n  ".join(breaches[:12])
         more = f"\n  … {len(breaches) - 12} more" if len(breaches) > 12 else ""
@@ -90,6 +92,15 @@ def _node(module: GraphModule, node: Node) -> Iterator[str]:
             yield f"'{node.name}' calls {node.target!r}, which is not an operator overload"
     elif node.op != "placeholder":
         yield f"'{node.name}' is a {node.op} node; only call_function, get_attr, placeholder and output are legal"
+
+
+def _weights(program: Program) -> Iterator[str]:
+    known: dict[str, tuple[str, torch.Tensor]] = {}
+    for name, module in program.graphs.items():
+        for weight, tensor in weights_of(module).items():
+            first, held = known.setdefault(weight, (name, tensor))
+            if not is_same(held, tensor):
+                yield f"graph '{name}': its weight '{weight}' is another tensor than that of graph '{first}'"
 
 
 def _plan(program: Program) -> Iterator[str]:

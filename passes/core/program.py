@@ -7,8 +7,9 @@ graphs that use the same weight name hold the same tensor object.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -234,7 +235,18 @@ class Program:
         return sum(1 for graph in self.graphs.values() for node in graph.graph.nodes if node.op == "call_function")
 
     def with_graphs(self, **graphs: GraphModule) -> Program:
-        """The same Program with some graphs replaced or added."""
+        """The same Program with some graphs replaced or added.
+
+        Weights are shared by name across graphs. Where a new graph gives a name to a tensor that is another one
+        elsewhere (two graphs may fold different constants of the same name), the name is changed in the new graph.
+        """
+        known: dict[str, torch.Tensor] = {}
+        for name, module in self.graphs.items():
+            known.update({} if name in graphs else weights_of(module))
+        for module in graphs.values():
+            for weight, tensor in weights_of(module).items():
+                if not is_same(known.setdefault(weight, tensor), tensor):
+                    known[_renamed(module, weight, tensor, known)] = tensor
         return replace(self, graphs={**self.graphs, **graphs})
 
     def noted(self, note: str) -> Program:
@@ -259,6 +271,35 @@ def weight_results(program: Program, call: Call) -> dict[str, str]:
 def weights_of(graph: GraphModule) -> dict[str, torch.Tensor]:
     """The weights that a graph reads, by name."""
     return {str(node.target): attribute(graph, str(node.target)) for node in graph.graph.find_nodes(op="get_attr")}
+
+
+def is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors of a name hold the same numbers. Fake tensors hold none: their type is all there is."""
+    if one is other:
+        return True
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    if is_fake(one) or is_fake(other):
+        return True
+    left, right = (each.detach().contiguous().reshape(-1).view(torch.uint8) for each in (one, other))
+    return torch.equal(left, right)
+
+
+def _renamed(module: GraphModule, weight: str, tensor: torch.Tensor, taken: Container[str]) -> str:
+    """Give a weight of a graph a name that is not taken; returns the name."""
+    name = next(name for count in itertools.count(1) if (name := f"{weight}_{count}") not in taken)
+    path, _, leaf = weight.rpartition(".")
+    holder = module.get_submodule(path)
+    delattr(holder, leaf)
+    leaf = name.rpartition(".")[2]
+    if isinstance(tensor, torch.nn.Parameter):
+        holder.register_parameter(leaf, tensor)
+    else:
+        holder.register_buffer(leaf, tensor)
+    for node in module.graph.find_nodes(op="get_attr", target=weight):
+        node.target = name
+    module.recompile()
+    return name
 
 
 def attribute(module: torch.nn.Module, name: str) -> torch.Tensor:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from penstock.frontends.torch_export import capture_module
 from penstock.passes.cleanup.fold_constants import FoldConstants
+from penstock.passes.core import dialect, reference
 from penstock.passes.core.context import Context
+from penstock.passes.core.program import Call, Phase, Plan
 
 
 class Positions(torch.nn.Module):
@@ -79,3 +83,29 @@ def test_fake_weights_stay_as_they_are():
     program = capture_module(module, args)
     after = FoldConstants().run(program, Context())
     assert "frequency" in after.weights
+
+
+def test_constants_of_two_graphs_keep_their_numbers(capture):
+    """Nodes of the same name in two graphs fold to constants of the same name, which are two."""
+
+    class Scaled(torch.nn.Module):
+        def __init__(self, factor: float) -> None:
+            super().__init__()
+            self.register_buffer(f"w{int(factor)}", torch.full((4,), factor))
+            self.factor = factor
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + self.get_buffer(f"w{int(self.factor)}").exp()
+
+    one, two = (capture(Scaled(factor), (torch.zeros(4),)) for factor in (1.0, 2.0))
+    (first,), (second,) = one.plan.ops(), two.plan.ops()
+    both = dataclasses.replace(
+        one.with_graphs(other=two.graphs["main"]),
+        plan=Plan((Phase("main", ((first, Call("other", first.results, second.results)),)),)),
+    )
+    folded = FoldConstants().run(both, Context())
+    dialect.check(folded, "the test")
+    assert len(folded.weights) == 2
+    x = torch.randn(4)
+    (found,) = reference.run(folded, [x])
+    torch.testing.assert_close(found, x + torch.tensor(1.0).exp() + torch.tensor(2.0).exp())

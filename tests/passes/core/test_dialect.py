@@ -101,3 +101,12 @@ def test_breaches_of_the_plan(program: Program, broken: Plan, message: str) -> N
 def test_a_legal_program_passes(program: Program) -> None:
     assert isinstance(program.graphs["main"], GraphModule)
     dialect.check(program, "the test")
+
+
+def test_a_weight_is_one_tensor_in_all_graphs(program: Program) -> None:
+    graph, _ = copy_graph(program.graphs["main"].graph)
+    weights = {name: tensor + 1 for name, tensor in program.weights.items()}
+    broken = dataclasses.replace(program, graphs={**program.graphs, "other": make_module(weights, graph)})
+    with pytest.raises(InvalidProgramError, match="graph 'other': its weight 'bias' is another tensor than that of"):
+        dialect.check(broken, "the test")
+    dialect.check(program.with_graphs(other=make_module(weights, graph)), "the test")
