@@ -53,6 +53,7 @@ KEEP: tuple[Any, ...] = (
     aten.pixel_shuffle.default,
     aten.pixel_unshuffle.default,
     aten.repeat_interleave.self_int,
+    aten.roll.default,
     aten.upsample_nearest1d.vec,
     aten.upsample_nearest2d.vec,
     aten.upsample_nearest3d.vec,

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch.fx import Node
 
 from penstock.passes.analysis.aliases import is_view
@@ -200,9 +201,15 @@ class Tiler:
         except (WholeError, CoarserError) as error:
             return error
         for key, source in self.sources(node).items():
-            if source.op == "get_attr" and needs[key] is not None and not is_cheap(node):
+            if source.op == "get_attr" and needs[key] is not None and not self._takes_tables(node):
                 return WholeError(f"'{node.name}' would need parts of the weight '{source.target}'")
         return needs
+
+    @staticmethod
+    def _takes_tables(node: Node) -> bool:
+        """Whether an operator may take a weight in parts: not where each part would need all of the other arguments."""
+        is_pointwise = torch.Tag.pointwise in getattr(node.target, "tags", ())
+        return is_view(node) or is_pointwise or node.target in (torch.ops.aten.cat.default, torch.ops.aten.copy.default)
 
 
 def _leading_to(value: Node, tiling: Tiling) -> Tiling:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         memory,
         optimize,
         reference,
+        resize,
         verify,
     )
 
@@ -43,6 +44,7 @@ __all__ = [
     "memory",
     "optimize",
     "reference",
+    "resize",
     "verify",
 ]
 

@@ -34,6 +34,7 @@ from penstock.passes.core.sizes import format_size, parse_size
 from penstock.passes.core.verify import Difference
 from penstock.passes.precision import HalfPrecision
 from penstock.passes.presets import PRESETS
+from penstock.passes.resizing import resize
 from penstock.passes.slicing.feature_slicing import FeatureSlicing
 from penstock.report import Report, build_report
 
@@ -49,6 +50,7 @@ __all__ = [
     "memory",
     "optimize",
     "reference",
+    "resize",
     "verify",
 ]
 

@@ -113,7 +113,7 @@ def test_an_artifact_shows_target_kernels_and_tools(phone_artifact: Path, invoke
 def test_passes_are_for_models(artifact: Path, invoke) -> None:
     result = invoke("inspect", artifact, "--target", "llvm")
     assert result.exit_code == 2
-    assert "is compiled already; --target, --pipeline and --pass are for models" in result.stderr
+    assert "is compiled already; --target, --pipeline, --pass and --resize are for models" in result.stderr
 
 
 def test_two_models_are_compared(net: str, models: Path, invoke, invoke_json) -> None:
@@ -165,3 +165,20 @@ def test_profile_is_for_artifacts(net: str, invoke) -> None:
     result = invoke("inspect", net, "--profile", "1")
     assert result.exit_code == 2
     assert "--profile runs a compiled artifact" in result.stderr
+
+
+def test_a_model_of_another_size(invoke, invoke_json, net: str) -> None:
+    report = invoke_json("inspect", net, "--resize", "x:0=64")["report"]
+    assert "f32[64, 8]" in invoke("inspect", net, "--resize", "x:0=64").stdout
+    assert (
+        report["program"]["totals"]["flops"] == 32 * invoke_json("inspect", net)["report"]["program"]["totals"]["flops"]
+    )
+
+
+def test_a_size_that_cannot_be(invoke, net: str) -> None:
+    result = invoke("inspect", net, "--resize", "x:1=9")
+    assert result.exit_code == 2
+    assert "the weight 'first.weight' has this size" in result.stderr
+    result = invoke("inspect", net, "--resize", "x=9")
+    assert result.exit_code == 2
+    assert "write INPUT:DIM=SIZE" in result.stderr

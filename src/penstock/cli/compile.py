@@ -55,7 +55,7 @@ def compile_model(
     passes = choice.all_passes()
     with output.progress("capturing") as report:
         report(model, 0, 1)
-        captured = penstock.capture(model)
+        captured = choice.resize(penstock.capture(model))
     verify = Verify(each=verify_each)
     instruments: list[Instrument] = [Dump(dump_ir)] if dump_ir is not None else []
     if verify_each or choice.precision == "float16" or any(item.exactness == "lossy" for item in passes):

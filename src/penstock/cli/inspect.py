@@ -108,14 +108,14 @@ def _look(spec: str, choice: Choice, output: Output, attention: Attention) -> tu
         from penstock.backends.artifact import open_artifact
         from penstock.report import Report
 
-        if choice.target or choice.passes or choice.pipeline != "none":
-            raise UsageError(f"{spec} is compiled already; --target, --pipeline and --pass are for models")
+        if choice.target or choice.passes or choice.resized or choice.pipeline != "none":
+            raise UsageError(f"{spec} is compiled already; --target, --pipeline, --pass and --resize are for models")
         artifact = open_artifact(Path(spec))
         file = artifact.path / "report.json"
         return Report.from_json(file.read_bytes(), str(file)), artifact
     with output.progress("capturing") as report:
         report(spec, 0, 1)
-        captured = capture_without_data(spec)
+        captured = choice.resize(capture_without_data(spec))
     return optimize(captured, choice, output, attention=attention)[1], None
 
 

@@ -30,6 +30,7 @@ class Choice:
     Attributes:
         passes: run after those of the pipeline, written as ``NAME[:key=value,…]``.
         skipped: names of passes that do not run.
+        resized: new sizes of the model's inputs, each written as ``INPUT:DIM=SIZE``.
     """
 
     target: str | None
@@ -38,6 +39,14 @@ class Choice:
     passes: tuple[str, ...]
     skipped: tuple[str, ...]
     precision: Literal["float16", "float32"] | None
+    resized: tuple[str, ...] = ()
+
+    def resize(self, captured: Program) -> Program:
+        """The captured model with the sizes that were chosen."""
+        from penstock.api import resize
+        from penstock.passes.resizing import parse_sizes
+
+        return resize(captured, parse_sizes(self.resized)) if self.resized else captured
 
     def all_passes(self) -> tuple[Pass, ...]:
         """The passes in order, before any is skipped and before the precision is lowered."""
@@ -67,6 +76,13 @@ def pass_options(default_pipeline: str) -> Callable[[Function], Function]:
         ),
         click.option(
             "--skip-pass", "skipped", type=PassName(), metavar="NAME", multiple=True, help="Do not run this pass."
+        ),
+        click.option(
+            "--resize",
+            "resized",
+            metavar="INPUT:DIM=SIZE",
+            multiple=True,
+            help="Give an input another size than its example's: frames, rows, tokens, batch; repeat for more.",
         ),
         click.option("--precision", type=click.Choice(["float16", "float32"]), help="float16 halves weights too."),
     )

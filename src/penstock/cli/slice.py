@@ -54,7 +54,7 @@ def slice_model(output: Output, /, model: str, attention: Attention, write: Path
     choice = Choice(**chosen)
     with output.progress("capturing") as report:
         report(model, 0, 1)
-        captured = capture_without_data(model)
+        captured = choice.resize(capture_without_data(model))
     program, _ = optimize(captured, dataclasses.replace(choice, memory_budget=None), output, attention=attention)
     if choice.memory_budget is None:
         if write is not None:
