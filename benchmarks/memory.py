@@ -2,8 +2,8 @@
 
 ::
 
-    python -m benchmarks.memory                                        # the published sizes, minutes
-    python -m benchmarks.memory --model unet2d --share 0.5             # a model of the zoo, in half of its activations
+    python -m benchmarks.memory                # the published sizes, minutes; then what diffusers' own switches do
+    python -m benchmarks.memory --model unet2d --share 0.5      # a model of the zoo, in half of its activations
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import get_args
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import penstock
+from benchmarks import todays_memory
 from benchmarks.harness import table, write_results
 from examples import zoo
 from penstock.passes.analysis.memory import Attention, memory
@@ -101,6 +102,8 @@ def main() -> None:
     print(text)
     if options.keep:
         write_results("memory", {"rows": [*map(asdict, rows)]}, text)
+    if not options.model:
+        todays_memory.compare(options.keep)
 
 
 if __name__ == "__main__":

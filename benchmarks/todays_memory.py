@@ -2,7 +2,7 @@
 
 ::
 
-    python -m benchmarks.todays_memory
+    python -m benchmarks.todays_memory        # `python -m benchmarks.memory` prints it as well
 
 Bytes are by liveness on fake tensors at full size, of the graph that the model gives with the method switched on; the
 error is that of the small model of the zoo with random weights, against the model without the method.
@@ -11,6 +11,8 @@ error is that of the small model of the zoo with random weights, against the mod
 from __future__ import annotations
 
 import argparse
+import functools
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -23,6 +25,7 @@ import penstock
 from benchmarks.harness import table, write_results
 from examples import zoo
 from penstock.passes.analysis.memory import Attention, memory
+from penstock.passes.core.program import Program
 
 MIB = 2**20
 
@@ -65,6 +68,22 @@ def chunked(model: nn.Module) -> nn.Module:
     return model
 
 
+def head_slices(model: nn.Module) -> nn.Module:
+    """A UNet with `enable_attention_slicing("auto")` in its spatial attentions: half of the heads at a time.
+
+    Temporal attentions, which have a sequence per pixel, are left out: their slices alone would be 10⁵ operators.
+    """
+    from diffusers.models.attention_processor import SlicedAttnProcessor
+
+    processors = dict(model.model.attn_processors)
+    for name in processors:
+        if "temporal" not in name and "motion" not in name:
+            heads = model.model.get_submodule(name.removesuffix(".processor")).heads
+            processors[name] = SlicedAttnProcessor(max(1, heads // 2))
+    model.model.set_attn_processor(processors)
+    return model
+
+
 Change = Callable[[Any], nn.Module]
 METHODS: tuple[tuple[str, str, str, Change, Change], ...] = (  # model, small model, method, at full size, at small size
     ("svd_vae_decoder_full", "svd_vae_decoder", "decode_chunk_size=2", *[lambda m: InChunks(m, 2)] * 2),
@@ -74,16 +93,19 @@ METHODS: tuple[tuple[str, str, str, Change, Change], ...] = (  # model, small mo
         lambda m: tiled(m, 256, 256, 16), lambda m: tiled(m, 8, 8, 4),
     ),
     ("svd_unet_full", "svd_unet", "enable_forward_chunking", chunked, chunked),
+    ("svd_unet_full", "svd_unet", "enable_attention_slicing", head_slices, head_slices),
     ("animatediff_full", "animatediff_unet", "enable_forward_chunking", chunked, chunked),
+    ("animatediff_full", "animatediff_unet", "enable_attention_slicing", head_slices, head_slices),
 )  # fmt: skip
 
 
-def figures(name: str, change: Change | None, attention: Attention) -> int:
-    """Activations of a full-size model."""
+@functools.cache
+def program_of(name: str, change: Change | None) -> Program:
+    """A full-size model on fake tensors, cleaned up."""
     with FakeTensorMode(allow_non_fake_inputs=True):
         module, args = getattr(zoo, name)()
         module = module if change is None else change(module)
-    return memory(penstock.optimize(penstock.capture(module, args)), attention).activation_bytes
+    return penstock.optimize(penstock.capture(module, args))
 
 
 def error_of(name: str, change: Change) -> float:
@@ -101,9 +123,11 @@ def measure() -> list[Row]:
     for name, small, method, at_full, at_small in METHODS:
         for attention in ("fused", "materialized"):
             if attention == "fused" or "unet" in name or "diff" in name:
-                whole, now = figures(name, None, attention), figures(name, at_full, attention)
+                whole, now = (
+                    memory(program_of(name, change), attention).activation_bytes for change in (None, at_full)
+                )
                 rows.append(Row(name, method, attention, whole, now, error_of(small, at_small)))
-                print(rows[-1])
+                print(rows[-1], file=sys.stderr, flush=True)
     return rows
 
 
@@ -111,7 +135,11 @@ def main() -> None:
     """Measure, print and keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", action="store_true", help="write benchmarks/results/todays_memory")
-    options = parser.parse_args()
+    compare(parser.parse_args().keep)
+
+
+def compare(keep: bool) -> None:
+    """Measure, print and keep."""
     rows = measure()
     head = ["model", "method", "attention", "whole MiB", "with it MiB", "error"]
     body = [
@@ -127,7 +155,7 @@ def main() -> None:
     ]
     text = table(head, body)
     print(text)
-    if options.keep:
+    if keep:
         write_results("todays_memory", {"rows": [*map(asdict, rows)]}, text)
 
 

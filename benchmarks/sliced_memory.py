@@ -1,0 +1,150 @@
+"""What slicing promises, what the launch plan places, and what runs take: by torch's allocator and by the process.
+
+::
+
+    python -m benchmarks.sliced_memory                     # small video models on larger values
+    python -m benchmarks.sliced_memory --model unet2d --share 0.5
+
+All bytes are of activations; those of the process are its growth while the native runner loads and runs the artifact,
+less its weights and less the results, which are the caller's. The limit is equality.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+import penstock
+from benchmarks.harness import table, write_results
+from benchmarks.sliced_time import sliced_to
+from examples import zoo
+from penstock.passes.analysis.memory import memory
+from penstock.passes.core import reference
+from penstock.passes.core.program import Program
+
+MIB = 2**20
+SHARES = (1.0, 0.5, 0.25)
+MODELS = {  # models of the zoo with a first argument of this shape, so large that pages of code do not count
+    "svd_unet": (1, 4, 8, 64, 64),
+    "unet2d": (2, 4, 128, 128),
+    "svd_vae_decoder": (3, 4, 64, 64),
+    "wan_dit": (1, 4, 8, 64, 64),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model in one share of its activations: bytes as planned, as placed, and as taken."""
+
+    model: str
+    share: float
+    planned_bytes: int
+    arena_bytes: int
+    torch_bytes: int
+    process_bytes: int
+
+
+def torch_peak(program: Program) -> int:
+    """The most that torch's allocator holds during a run of the oracle, with the inputs."""
+    reference.run(program, [example.clone() for example in program.examples])
+    inputs = [example.clone() for example in program.examples]
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        reference.run(program, inputs)
+    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
+    live = peak = sum(each.untyped_storage().nbytes() for each in inputs)
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        live += event.nbytes()
+        peak = max(peak, live)
+    return peak
+
+
+def process_growth(artifact: Path, small: Path) -> int:
+    """By how much a process grows that loads and runs an artifact, after it ran a small one."""
+    command = [sys.executable, "-m", "benchmarks.sliced_memory", "--grow", str(small), str(artifact)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return int(done.stdout)
+
+
+def grow(small: Path, large: Path) -> int:
+    """The growth of this process."""
+    for path in (small, large):
+        model = penstock.load(path)
+        inputs = [model.examples()[spec.name].clone() for spec in model.signature.inputs]
+        if path == small:
+            model.run(inputs)  # the code is in memory
+    del model
+    status, highest = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+    def bytes_of(key: str) -> int:
+        found = re.search(key + r":\s+(\d+)", status.read_text())
+        if found is None:
+            raise RuntimeError(f"{status} has no {key}")
+        return 1024 * int(found[1])
+
+    highest.write_text("5")  # forget the highest use so far
+    before = bytes_of("VmRSS")
+    results = penstock.load(large).run(inputs)
+    return bytes_of("VmHWM") - before - sum(each.nbytes for each in results)
+
+
+def measure(name: str, share: float, folder: Path) -> Row:
+    """One model in one share, or as low as it goes."""
+    module, (_, *args) = zoo.ZOO[name]()
+    first = torch.randn(MODELS[name], generator=torch.Generator().manual_seed(0))
+    program = penstock.optimize(penstock.capture(module, (first, *args)), target="llvm")
+    sliced = program if share == 1.0 else sliced_to(program, share)
+    small, large = folder / "small.penstock", folder / "large.penstock"
+    if not small.exists():
+        penstock.compile(penstock.capture(torch.nn.Linear(4, 4), (torch.rand(1, 4),)), "llvm", small, cache=False)
+    artifact = penstock.compile(sliced, "llvm", large, cache=False)
+    planned = memory(sliced)
+    growth = process_growth(large, small) - planned.weight_bytes
+    return Row(name, share, planned.activation_bytes, artifact.manifest.memory.arena_bytes, torch_peak(sliced), growth)
+
+
+def main() -> None:
+    """Measure, print and keep."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", action="append", choices=MODELS)
+    parser.add_argument("--share", type=float, action="append", help="of its activations")
+    parser.add_argument("--grow", nargs=2, type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--keep", action="store_true", help="write benchmarks/results/sliced_memory")
+    options = parser.parse_args()
+    if options.grow:
+        print(grow(*options.grow))
+        return
+    torch.set_num_threads(1)
+    rows = []
+    for name in options.model or MODELS:
+        for share in options.share or SHARES:
+            with tempfile.TemporaryDirectory() as folder:
+                rows.append(measure(name, share, Path(folder)))
+            print(rows[-1], file=sys.stderr, flush=True)
+    head = ["model", "asked", "planned MiB", "arena MiB", "torch MiB", "process MiB"]
+    body = [
+        [
+            row.model,
+            f"{row.share:.2f}",
+            *(
+                f"{bytes_ / MIB:.1f}"
+                for bytes_ in (row.planned_bytes, row.arena_bytes, row.torch_bytes, row.process_bytes)
+            ),
+        ]
+        for row in rows
+    ]
+    text = table(head, body)
+    print(text)
+    if options.keep:
+        write_results("sliced_memory", {"rows": [*map(asdict, rows)]}, text)
+
+
+if __name__ == "__main__":
+    main()

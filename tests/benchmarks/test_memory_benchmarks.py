@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import penstock
+from benchmarks import sliced_memory, todays_memory
+from penstock.passes.analysis.memory import memory
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="measures through Linux's /proc")
+@pytest.mark.native
+def test_planned_bytes_are_what_runs_take(tmp_path: Path) -> None:
+    layers = nn.Sequential(nn.Linear(32, 256), nn.GELU(), nn.Linear(256, 32))
+    program = penstock.optimize(penstock.capture(layers, (torch.rand(32768, 32),)), target="llvm")
+    planned = memory(program).activation_bytes
+    assert planned > 50e6
+    for target, name in ((program, "large"), (penstock.capture(nn.ReLU(), (torch.rand(1, 4),)), "small")):
+        penstock.compile(target, "llvm", tmp_path / name, cache=False)
+    growth = sliced_memory.process_growth(tmp_path / "large", tmp_path / "small")
+    arena = penstock.load(tmp_path / "large").runner.memory.arena_bytes
+    assert growth == pytest.approx(arena, rel=0.05)
+    assert sliced_memory.torch_peak(program) == pytest.approx(planned, rel=0.05)
+
+
+@pytest.mark.models
+def test_what_is_done_today_changes_results_or_not() -> None:
+    errors = {
+        (small, method): todays_memory.error_of(small, at_small)
+        for _, small, method, _, at_small in todays_memory.METHODS
+    }
+    assert errors["svd_vae_decoder", "decode_chunk_size=1"] > 0.01
+    assert errors["ltx_vae_decoder", "enable_tiling, framewise"] > 0.01
+    assert errors["svd_unet", "enable_forward_chunking"] == 0
+    assert 0 < errors["animatediff_unet", "enable_attention_slicing"] < 1e-5
