@@ -14,8 +14,8 @@ from penstock.passes.analysis.memory import memory
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="measures through Linux's /proc")
 @pytest.mark.native
 def test_planned_bytes_are_what_runs_take(tmp_path: Path) -> None:
-    layers = nn.Sequential(nn.Linear(32, 256), nn.GELU(), nn.Linear(256, 32))
-    program = penstock.optimize(penstock.capture(layers, (torch.rand(32768, 32),)), target="llvm")
+    layers = nn.Sequential(nn.Linear(4, 256), nn.GELU(), nn.Linear(256, 4))
+    program = penstock.optimize(penstock.capture(layers, (torch.rand(32768, 4),)), target="llvm")
     planned = memory(program).activation_bytes
     assert planned > 50e6
     for target, name in ((program, "large"), (penstock.capture(nn.ReLU(), (torch.rand(1, 4),)), "small")):
