@@ -18,6 +18,13 @@ aten = torch.ops.aten
 _log = logging.getLogger(__name__)
 _OPEN = 2**63 - 1
 
+UPSAMPLES = (
+    aten.upsample_nearest1d.vec, aten.upsample_nearest2d.vec, aten.upsample_nearest3d.vec,
+    aten._upsample_nearest_exact1d.vec, aten._upsample_nearest_exact2d.vec, aten._upsample_nearest_exact3d.vec,
+    aten.upsample_bilinear2d.vec, aten.upsample_bicubic2d.vec, aten.upsample_linear1d.vec,
+    aten.upsample_trilinear3d.vec,
+)  # fmt: skip
+
 Shape = tuple[int, ...]
 Changes = dict[str, Any]
 
@@ -46,7 +53,7 @@ def natural(node: Node, source: Shape) -> Changes:
         dim = held["dim"] % len(source)
         old = shape_of(held["self"])[dim]
         return {"end": _OPEN} if held["end"] is None or held["end"] >= old else {}
-    if node.target in _UPSAMPLES and held["output_size"] is not None:
+    if node.target in UPSAMPLES and held["output_size"] is not None:
         old_in, old_out = shape_of(held["input"])[2:], held["output_size"]
         if any(new * out % old for new, out, old in zip(source[2:], old_out, old_in, strict=True)):
             raise ConflictError(
@@ -163,13 +170,6 @@ def _upsample(node: Node, source: Shape, results: Sequence[Shape]) -> Changes:
     return {"output_size": list(results[0][2:])} if arguments_of(node)["output_size"] is not None else {}
 
 
-_UPSAMPLES = (
-    aten.upsample_nearest1d.vec, aten.upsample_nearest2d.vec, aten.upsample_nearest3d.vec,
-    aten._upsample_nearest_exact1d.vec, aten._upsample_nearest_exact2d.vec, aten._upsample_nearest_exact3d.vec,
-    aten.upsample_bilinear2d.vec, aten.upsample_bicubic2d.vec, aten.upsample_linear1d.vec,
-    aten.upsample_trilinear3d.vec,
-)  # fmt: skip
-
 _RULES: dict[Any, Callable[[Node, Shape, Sequence[Shape]], Changes]] = {
     **dict.fromkeys((aten.view.default, aten._unsafe_view.default, aten.expand.default, aten.full.default,
                      aten.zeros.default, aten.ones.default, aten.empty.memory_format, aten.empty_permuted.default,
@@ -185,5 +185,5 @@ _RULES: dict[Any, Callable[[Node, Shape, Sequence[Shape]], Changes]] = {
     aten.split_with_sizes.default: _split,
     aten.repeat.default: _repeat,
     aten.repeat_interleave.self_int: _repeat_interleave,
-    **dict.fromkeys(_UPSAMPLES, _upsample),
+    **dict.fromkeys(UPSAMPLES, _upsample),
 }  # fmt: skip

@@ -17,6 +17,7 @@ from penstock.passes.core.printer import op_name
 from penstock.passes.core.shapes import shape_of, value_of
 from penstock.passes.core.source import source_of
 from penstock.passes.resizing.atoms import Atom, ConflictError, Extent, Rule, leaves, size_of, split, unify
+from penstock.passes.resizing.literals import UPSAMPLES
 
 aten = torch.ops.aten
 VIEWS = (
@@ -28,12 +29,6 @@ CREATED = (
     aten.arange.default, aten.arange.start, aten.arange.start_step, aten.linspace.default, aten.eye.default,
     aten.rand.default, aten.randn.default, aten.new_zeros.default, aten.new_ones.default, aten.new_full.default,
     aten.new_empty.default,
-)  # fmt: skip
-_RESIZED = (
-    aten.upsample_nearest1d.vec, aten.upsample_nearest2d.vec, aten.upsample_nearest3d.vec,
-    aten._upsample_nearest_exact1d.vec, aten._upsample_nearest_exact2d.vec, aten._upsample_nearest_exact3d.vec,
-    aten.upsample_bilinear2d.vec, aten.upsample_bicubic2d.vec, aten.upsample_linear1d.vec,
-    aten.upsample_trilinear3d.vec,
 )  # fmt: skip
 _COUNTING = (aten.arange.default, aten.arange.start, aten.arange.start_step, aten.linspace.default)
 _EXACT = (aten.stack.default, aten.bmm.default)  # sizes of 1 do not broadcast
@@ -384,7 +379,7 @@ def _counts(node: Node, extent: Extent) -> bool:
 
 def _keeps_shape(node: Node) -> bool:
     """Whether an operator whose result has the shape of its argument always has it, dimension by dimension."""
-    return node.target not in (*_RESIZED, aten.slice.Tensor, aten.cat.default, aten.matmul.default, aten.mm.default,
+    return node.target not in (*UPSAMPLES, aten.slice.Tensor, aten.cat.default, aten.matmul.default, aten.mm.default,
                                aten.bmm.default, aten.linear.default, aten.embedding.default, aten.permute.default,
                                aten.transpose.int, aten.t.default, aten.constant_pad_nd.default, aten.expand.default,
                                aten.index.Tensor, aten.index_select.default, aten.gather.default)  # fmt: skip
