@@ -36,6 +36,9 @@ def new_arguments(node: Node, source: Shape | None, results: Sequence[Shape], st
         source: the new shape of its first tensor argument, if it has one.
         results: the new shapes of its results.
         start: for a slice, where it starts, if that follows from other sizes.
+
+    Raises:
+        ConflictError: which arguments do cannot be told.
     """
     if node.target is aten.slice.Tensor and start is not None:
         return {"start": start, "end": start + results[0][arguments_of(node)["dim"]]}
@@ -136,6 +139,11 @@ def _slice(node: Node, source: Shape, results: Sequence[Shape]) -> Changes:
         return {}
     if is_open:  # the last so many
         return {"start": new - (length - 1) * step - 1, "end": _OPEN}
+    if start > 0:
+        raise ConflictError(
+            f"'{node.name}' ({source_of(node)}) takes {shape_of(node)[dim]} of {old} from {start} on; from where it "
+            f"would take {length} of {new} cannot be told"
+        )
     first = start if start >= 0 else start + new
     return {"start": first, "end": first + (length - 1) * step + 1}
 

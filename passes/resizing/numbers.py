@@ -39,7 +39,7 @@ def settle_numbers(made: Mapping[Node, Node], changed: Changed) -> None:
                 continue
             if isinstance(number, int) and _counts(node):
                 own = _changes(old, made)
-                node.update_arg(place, _renewed(node, number, {**changed, **own}))
+                node.update_arg(place, _renewed(node, number, {**changed, **own}, bool(own)))
             else:
                 _warn(node, number, _changes(old, made))
 
@@ -49,17 +49,25 @@ def _counts(node: Node) -> bool:
     return not any(value_of(source).dtype.is_floating_point for source in node.all_input_nodes)
 
 
-def _renewed(node: Node, number: int, changed: Changed) -> int:
+def _renewed(node: Node, number: int, changed: Changed, own: bool) -> int:
     for was, offset in ((abs(number), 0), (abs(number) + 1, -1)):
         news = changed.get(was, set()) - {was}
         if was < _LEAST or not news:
             continue
         if changed[was] == news and len(news) == 1:
             new = (news.pop() + offset) * (1 if number > 0 else -1)
-            _log.info("'%s' (%s, %s): %d becomes %d", node.name, op_name(node), source_of(node), number, new)
+            _log.warning(
+                "'%s' (%s, %s) computes with %d, taken to be the size %d, now %d: it becomes %d",
+                node.name, op_name(node), source_of(node), number, was, new - offset, new,
+            )  # fmt: skip
             return new
         _warn(node, number, changed)
         return number
+    if abs(number) >= _LEAST and own:
+        _log.warning(
+            "'%s' (%s, %s) computes with %d along a size that changes, from which it may follow: it stays",
+            node.name, op_name(node), source_of(node), number,
+        )  # fmt: skip
     return number
 
 

@@ -277,6 +277,10 @@ class Relations:
             says = f"dimension {rank + dim} of the indices of '{node.name}' ({source_of(node)})"
             broadcast.append(wide[0] if wide else self._broadcast(same, says))
         source = self.of(held["self"])
+        for place, index in zip(places, indices, strict=True):
+            for extent in self.of(index):  # all positions, by number
+                if 1 < size_of(extent) == size_of(source[place]) and _counts(index, extent):
+                    unify(extent, source[place])
         rest = [extent for place, extent in enumerate(source) if place not in places]
         first = places[0] if places == list(range(places[0], places[-1] + 1)) else 0
         return [*rest[:first], *broadcast, *rest[first:]]

@@ -118,6 +118,10 @@ def unfolded(x: torch.Tensor) -> torch.Tensor:
     return x.unfold(2, 2, 2).sum(-1) if x.dim() == 3 else x
 
 
+def rows_by_number(x: torch.Tensor) -> torch.Tensor:
+    return x[torch.arange(x.shape[0])[:, None], torch.arange(x.shape[1])[None]].cumsum(1)
+
+
 def masked_from(x: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
     ends = length + x.shape[1]
     return x * (torch.arange(2 * x.shape[1])[None] < ends[:, None])[:, : x.shape[1], None]
@@ -136,6 +140,7 @@ def masked_from(x: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
         (normed_over_frames, [(2, 4, 4)], [(2, 6, 4)]),
         (classes, [(2, 3, 4)], [(5, 6, 4)]),
         (unfolded, [(2, 3, 8)], [(2, 3, 12)]),
+        (rows_by_number, [(2, 5, 4)], [(3, 7, 4)]),
         (lambda x: F.pixel_unshuffle(F.pixel_shuffle(x, 2).relu(), 2), [(2, 8, 4, 4)], [(3, 8, 5, 6)]),
         (lambda x: sum(x.chunk(4, 1)), [(2, 8, 3)], [(2, 12, 3)]),
         (lambda x: x.flatten(1).softmax(-1).view_as(x).flip(1), [(4, 4, 4)], [(3, 5, 2)]),
@@ -213,6 +218,12 @@ class Embedded(nn.Module):
             (2, 3),
             {"args_0": {1: 4}},
             "'unbind' .* makes 4 parts where 3 are",
+        ),
+        (
+            lambda x: x[:, :4] + torch.ones(1, 8).cumsum(1)[:, 2:6],
+            (2, 4),
+            {"args_0": {1: 3}},
+            "takes 4 of 8 from 2 on; from where it would take 3 of 8 cannot be told",
         ),
         (lambda x: x.reshape(3, 8), (3, 1, 8), {"args_0": {1: 2}}, "was 1, which leaves open what 'view' .* does"),
     ],
