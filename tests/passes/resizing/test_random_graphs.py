@@ -122,7 +122,7 @@ SIZES = st.tuples(st.integers(2, 3), st.integers(2, 4), st.sampled_from([4, 8, 1
 
 
 @pytest.mark.models
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.lists(st.sampled_from(NAMES), min_size=2, max_size=8), st.sampled_from([2, 4]), SIZES, SIZES)
 def test_resizing_is_capturing_anew(
     layers: list[str], channels: int, old: tuple[int, ...], new: tuple[int, ...]
