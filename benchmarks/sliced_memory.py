@@ -42,28 +42,44 @@ MODELS = {  # models of the zoo with a first argument of this shape, so large th
 
 @dataclass(frozen=True)
 class Row:
-    """One model in one share of its activations: bytes as planned, as placed, and as taken."""
+    """One model in one share of its activations: bytes as planned, as placed, and as taken.
+
+    Attributes:
+        torch_value_bytes: what torch's allocator holds for values; `torch_bytes` counts its operators' workspaces too,
+            the unfolded input of a 3-D convolution above all.
+    """
 
     model: str
     share: float
     planned_bytes: int
     arena_bytes: int
+    torch_value_bytes: int
     torch_bytes: int
     process_bytes: int
 
 
-def torch_peak(program: Program) -> int:
-    """The most that torch's allocator holds during a run of the oracle, with the inputs."""
+def torch_peak(program: Program) -> tuple[int, int]:
+    """The most that torch's allocator holds during a run of the oracle, with the inputs: of values, and in all.
+
+    Values are what it holds where no operator is at work; the rest are workspaces of torch's own operators, which
+    free them before they return.
+    """
     reference.run(program, [example.clone() for example in program.examples])
     inputs = [example.clone() for example in program.examples]
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         reference.run(program, inputs)
-    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
-    live = peak = sum(each.untyped_storage().nbytes() for each in inputs)
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        live += event.nbytes()
-        peak = max(peak, live)
-    return peak
+    events = sorted(seen.profiler.kineto_results.events(), key=lambda event: event.start_ns())
+    live = values = peak = sum(each.untyped_storage().nbytes() for each in inputs)
+    busy_until = 0
+    for event in events:
+        if event.start_ns() > busy_until:
+            values = max(values, live)
+        if event.name() == "[memory]":
+            live += event.nbytes()
+            peak = max(peak, live)
+        else:
+            busy_until = max(busy_until, event.start_ns() + event.duration_ns())
+    return values, peak
 
 
 def process_growth(artifact: Path, small: Path) -> int:
@@ -107,7 +123,7 @@ def measure(name: str, share: float, folder: Path) -> Row:
     artifact = penstock.compile(sliced, "llvm", large, cache=False)
     planned = memory(sliced)
     growth = process_growth(large, small) - planned.weight_bytes
-    return Row(name, share, planned.activation_bytes, artifact.manifest.memory.arena_bytes, torch_peak(sliced), growth)
+    return Row(name, share, planned.activation_bytes, artifact.manifest.memory.arena_bytes, *torch_peak(sliced), growth)
 
 
 def main() -> None:
@@ -128,14 +144,20 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 rows.append(measure(name, share, Path(folder)))
             print(rows[-1], file=sys.stderr, flush=True)
-    head = ["model", "asked", "planned MiB", "arena MiB", "torch MiB", "process MiB"]
+    head = ["model", "asked", "planned MiB", "arena MiB", "torch values MiB", "torch MiB", "process MiB"]
     body = [
         [
             row.model,
             f"{row.share:.2f}",
             *(
                 f"{bytes_ / MIB:.1f}"
-                for bytes_ in (row.planned_bytes, row.arena_bytes, row.torch_bytes, row.process_bytes)
+                for bytes_ in (
+                    row.planned_bytes,
+                    row.arena_bytes,
+                    row.torch_value_bytes,
+                    row.torch_bytes,
+                    row.process_bytes,
+                )
             ),
         ]
         for row in rows

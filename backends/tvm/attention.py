@@ -10,12 +10,14 @@ Source: Milakov and Gimelshein, "Online normalizer calculation for softmax", 201
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 from tvm import relax
 from tvm.script import tirx as T
 
+from penstock.backends.tvm.layouts import Layout, dense, laid_out, parameter_shape, stored
 from penstock.backends.tvm.ops.emit import Expr, dtype_of, shape_of
 from penstock.backends.tvm.ops.scan import on_gpu, one_thread_per_line, private_scope
 
@@ -26,11 +28,20 @@ _LANES = 16
 
 
 def emit_attention(
-    builder: Any, query: Expr, key: Expr, value: Expr, mask: Expr | None, *, scale: float, causal: bool
+    builder: Any,
+    query: Expr,
+    key: Expr,
+    value: Expr,
+    mask: Expr | None,
+    *,
+    scale: float,
+    causal: bool,
+    result: Sequence[int] = (0, 1, 2, 3),
 ) -> Expr:
     """softmax(query · keyᵀ · scale + mask) · value, accumulated in float32.
 
-    A query whose every key is masked with -inf yields zeros, as in PyTorch. Call it inside ``with target:``.
+    A query whose every key is masked with -inf yields zeros, as in PyTorch. Operands that are views are read where
+    they lie. Call it inside ``with target:``.
 
     Args:
         builder: the Relax block builder that takes the kernel.
@@ -40,9 +51,10 @@ def emit_attention(
         mask: added to the scores; broadcasts to [batch, heads, queries, keys]. None for none.
         scale: multiplies the scores before the mask.
         causal: query i sees keys 0 … i only.
+        result: the order in which the dimensions of the result are stored.
 
     Returns:
-        [batch, heads, queries, value width] in the dtype of `query`.
+        [batch, heads, queries, value width] in the dtype of `query`, with the dimensions in the order of `result`.
     """
     batch, heads, queries, width = shape_of(query)
     keys, value_width = shape_of(value)[2:]
@@ -60,9 +72,15 @@ def emit_attention(
         causal,
         private_scope(),
     )
-    callee = builder.add_func(one_thread_per_line(kernel), "attention")
-    operands = [query, key, value] if mask is None else [query, key, value, mask]
-    return relax.call_tir(callee, operands, relax.TensorType((batch, heads, queries, value_width), dtype))
+    sources, layouts = zip(*(stored(builder, operand) for operand in (query, key, value)), strict=True)
+    operands = [*sources, *([] if mask is None else [mask])]
+    written = (batch, heads, queries, value_width)
+    shape = tuple(written[dim] for dim in result)
+    placed = Layout.of(dense(shape).permute([list(result).index(dim) for dim in range(4)]))
+    scheduled = laid_out(one_thread_per_line(kernel), {**dict(enumerate(layouts)), len(operands): placed})
+    type_ = relax.TensorType(parameter_shape(written, placed), dtype)
+    made = builder.emit(relax.call_tir(builder.add_func(scheduled, "attention"), operands, type_))
+    return made if shape_of(made) == shape else builder.emit(relax.op.reshape(made, shape))
 
 
 def _largest_divisor(extent: int, limit: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tvm
 from tvm import relax
 
-from penstock.backends.tvm.schedule import rules_for
+from penstock.backends.tvm.schedules.rules import rules_for
 
 
 def schedule(module: tvm.IRModule, target: tvm.target.Target) -> tvm.IRModule:
@@ -20,6 +20,7 @@ def schedule(module: tvm.IRModule, target: tvm.target.Target) -> tvm.IRModule:
     """
     passes = tvm.transform.Sequential(
         [
+            relax.transform.DeadCodeElimination(),
             relax.backend.DispatchSortScan(),
             relax.transform.LegalizeOps(),
             relax.transform.AnnotateTIROpPattern(),

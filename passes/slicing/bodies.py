@@ -17,7 +17,7 @@ from penstock.passes.core.rewriter import eliminate_dead_nodes, make_module
 from penstock.passes.core.shapes import fake_like, infer, shape_of
 from penstock.passes.core.source import inherit
 from penstock.passes.slicing.forms import restored
-from penstock.passes.slicing.tiling import PART_OF, Spans, Tiling, Window, clipped
+from penstock.passes.slicing.tiling import PART_OF, Spans, Tiling, Window, clipped, looked_at
 
 aten = torch.ops.aten
 
@@ -71,7 +71,9 @@ def part_of(module: GraphModule, tiling: Tiling, found: Spans, name: str, reduct
     for node in running:
         for key, source in tiling.sources[node].items():
             if tiling.needs[node][key] is None and source.op != "get_attr":
-                whole.setdefault(source, source)
+                source = looked_at(node, source)
+                if source.op != "get_attr":
+                    whole.setdefault(source, source)
     whole = {source: builder.placeholder(source, source.meta["val"]) for source in whole}
     taken: dict[Window, Any] = {}
     for window in windows:
@@ -86,7 +88,7 @@ def part_of(module: GraphModule, tiling: Tiling, found: Spans, name: str, reduct
         for key, source in tiling.sources[node].items():
             need = tiling.needs[node][key]
             if need is None:
-                tensors[key] = builder.weight(source) if source.op == "get_attr" else whole[source]
+                tensors[key] = builder.view(source, whole)
                 continue
             (low, high), _ = clipped(need, found.made[node])
             if low >= high:
@@ -172,6 +174,14 @@ class _Builder:
         if made.target in _VIEWS:  # what a loop made has other strides than the value it stands for
             made.target = aten.reshape.default
         return made
+
+    def view(self, source: Node, known: Mapping[Node, Node]) -> Node:
+        """A value that is known, a weight, or a view of one of these."""
+        if source.op == "get_attr":
+            return self.weight(source)
+        if source in known:
+            return known[source]
+        return self.copy(source, {base: self.view(base, known) for base in source.all_input_nodes})
 
     def finish(self, results: Sequence[Node], name: str) -> GraphModule:
         self._graph.output(tuple(results))

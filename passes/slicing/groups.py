@@ -17,7 +17,7 @@ from penstock.passes.core.shapes import nbytes, value_of
 from penstock.passes.slicing.bodies import outline, part_of
 from penstock.passes.slicing.estimates import BYTES_PER_SECOND, LAUNCH, seconds_of
 from penstock.passes.slicing.reuse import Memory
-from penstock.passes.slicing.tiling import Spans, Sweep, Tiler, Tiling, spans
+from penstock.passes.slicing.tiling import Spans, Sweep, Tiler, Tiling, looked_at, spans
 from penstock.passes.slicing.timeline import Timeline, gathered_bytes, part_bytes, run_peak
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class Groups:
         """What is made before the loops and needed in them or after them."""
         inside = set(tiling.sliced)
         taken = {
-            source
+            source if tiling.needs[node][key] is not None else looked_at(node, source)
             for node in tiling.sliced
             for key, source in tiling.sources[node].items()
             if tiling.needs[node][key] is None or source not in inside

@@ -24,7 +24,7 @@ from penstock.passes.slicing.groups import Group, Groups
 from penstock.passes.slicing.timeline import Timeline, timeline
 
 _STARTS = 28  # borders looked back from the end of a run
-_NESTED = 8  # of them for runs whose parts are cut again
+_NESTED = 12  # of them for runs whose parts are cut again
 
 
 @dataclass(frozen=True)

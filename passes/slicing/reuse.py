@@ -34,7 +34,7 @@ class Memory:
 
         Each part reads of that value just the bytes that it writes, and nothing else looks into its memory.
         """
-        taken = _read_in_step(tiling)
+        taken = self._read_in_step(tiling)
         if not taken:
             return {}
         try:
@@ -66,20 +66,24 @@ class Memory:
             last_use[node] < stop for node in self._looking[buffer.node] if node in last_use
         )
 
+    def _read_in_step(self, tiling: Tiling) -> list[Window]:
+        """The values from before the loop of which a part reads along one axis only, position by position.
 
-def _read_in_step(tiling: Tiling) -> list[Window]:
-    """The values from before the loop of which a part reads along one axis only, position by position."""
-    taken: dict[Node, Axis] = {}
-    spoiled: set[Node] = set()
-    inside = set(tiling.sliced)
-    for node in tiling.sliced:
-        for key, source in tiling.sources[node].items():
-            need = tiling.needs[node][key]
-            if source in inside or source.op == "get_attr":
-                continue
-            if need is None or not need.is_parallel or taken.setdefault(source, need.axis) != need.axis:
-                spoiled.add(source)
-    return [(source, axis) for source, axis in taken.items() if source not in spoiled]
+        What a part reads otherwise is left alone, and so is everything in the same memory.
+        """
+        taken: dict[Node, Axis] = {}
+        spoiled: set[Buffer | None] = set()
+        inside = set(tiling.sliced)
+        for node in tiling.sliced:
+            for key, source in tiling.sources[node].items():
+                need = tiling.needs[node][key]
+                if need is None:
+                    spoiled.add(self._views[source])
+                elif source in inside or source.op == "get_attr":
+                    continue
+                elif not need.is_parallel or taken.setdefault(source, need.axis) != need.axis:
+                    spoiled.add(self._views[source])
+        return [(source, axis) for source, axis in taken.items() if self._views[source] not in spoiled]
 
 
 def _same_bytes(one: Node, along: Axis, other: Node, across: Axis) -> bool:

@@ -212,6 +212,19 @@ class Tiler:
         return is_view(node) or is_pointwise or node.target in (torch.ops.aten.cat.default, torch.ops.aten.copy.default)
 
 
+def looked_at(node: Node, source: Node) -> Node:
+    """What an operator of a part takes for an argument that it needs whole: the value that a view looks into.
+
+    Attention reads permuted queries, keys and values where they lie, so a part makes their views itself. Any other
+    kernel would make a copy, which is better made once.
+    """
+    if node.target is not torch.ops.aten.scaled_dot_product_attention.default:
+        return source
+    while source.op == "call_function" and is_view(source) and source.all_input_nodes == [source.args[0]]:
+        source = source.all_input_nodes[0]
+    return source
+
+
 def _leading_to(value: Node, tiling: Tiling) -> Tiling:
     """The operators of a tiling that one of its values comes from, cut the same way."""
     needed = {value}

@@ -11,6 +11,7 @@ from tvm import relax
 from penstock.backends.tvm.attention import emit_attention
 from penstock.backends.tvm.ops.choice import choose
 from penstock.backends.tvm.ops.emit import Emit, Expr, dtype_of, shape_of
+from penstock.backends.tvm.ops.layout import permuted
 from penstock.backends.tvm.ops.registry import RefusalError, lowers
 
 aten = torch.ops.aten
@@ -40,6 +41,9 @@ def scaled_dot_product_attention(
     query, key, value = (_four_dims(emit, emit.cast(tensor, emit.dtype), lead) for tensor in (query, key, value))
     if mask is not None:
         mask = _four_dims(emit, _additive(emit, mask), lead, keep_ones=True)
+    order = emit.permuted_by_users() if len(lead) == 2 else None
+    if order is None or order[-1] != 3:  # its rows would be torn apart
+        order = (0, 1, 2, 3)
     result = emit_attention(
         emit.builder,
         query,
@@ -48,8 +52,9 @@ def scaled_dot_product_attention(
         mask,
         scale=1 / math.sqrt(shape_of(query)[-1]) if scale is None else float(scale),
         causal=causal,
+        result=order,
     )
-    return emit.reshape(emit(result), emit.shape)
+    return emit.reshape(permuted(emit, result, [order.index(dim) for dim in range(4)]), emit.shape)
 
 
 def _repeat_heads(emit: Emit, x: Expr, heads: int) -> Expr:

@@ -42,6 +42,7 @@ class Emit:
 
     def __init__(self, builder: Any, node: Node) -> None:
         self.builder = builder
+        self._node = node
         self.target: Any = node.target
         value = value_of(node)
         first = value if isinstance(value, torch.Tensor) else value[0]
@@ -67,6 +68,23 @@ class Emit:
         """Emit a call of a TIR function that writes one new tensor, its last parameter."""
         callee = self.builder.add_func(function, name)
         return self(relax.call_tir(callee, list(args), relax.TensorType(tuple(shape), dtype)))
+
+    def permuted_by_users(self) -> tuple[int, ...] | None:
+        """The order in which all users of the result want its dimensions; None where they want several, or none."""
+        rank = len(self.shape)
+        orders: set[tuple[int, ...] | None] = set()
+        for user in self._node.users:
+            dims: Any = user.args[1:]
+            if user.target is torch.ops.aten.permute.default:
+                orders.add(tuple(axes(dims[0], rank)))
+            elif user.target is torch.ops.aten.transpose.int:
+                order = list(range(rank))
+                first, second = axes(dims, rank)
+                order[first], order[second] = second, first
+                orders.add(tuple(order))
+            else:
+                orders.add(None)
+        return orders.pop() if len(orders) == 1 else None
 
     def cast(self, expr: Expr, dtype: str) -> Expr:
         """The tensor in another dtype; itself when it has that dtype. A boolean says what is not zero."""

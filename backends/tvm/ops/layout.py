@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import tvm
 from tvm import relax, te, topi
 
 from penstock.backends.tvm.launches import CONCATENATION
@@ -19,6 +20,7 @@ from penstock.backends.tvm.ops.registry import lowers
 from penstock.passes.core.shapes import dtype_named
 
 aten = torch.ops.aten
+_PERMUTE = tvm.ir.Op.get("relax.permute_dims")
 _OPAQUE = 8  # of TVM's operator patterns: what fuses with nothing
 
 
@@ -45,8 +47,15 @@ def identity(emit: Emit, x: Expr) -> Expr:
 @lowers(aten.permute.default)
 def permute(emit: Emit, x: Expr, dims: Sequence[int]) -> Expr:
     """Dimensions in another order."""
-    order = [axis(dim, len(dims)) for dim in dims]
-    return x if order == sorted(order) else emit(relax.op.permute_dims(x, order))
+    return permuted(emit, x, [axis(dim, len(dims)) for dim in dims])
+
+
+def permuted(emit: Emit, x: Expr, order: Sequence[int]) -> Expr:
+    """Dimensions in another order; of a tensor that is permuted itself, in one step."""
+    bound = emit.builder.lookup_binding(x) if isinstance(x, relax.Var) else None
+    if isinstance(bound, relax.Call) and bound.op.same_as(_PERMUTE):
+        x, order = bound.args[0], [int(bound.attrs.axes[dim]) for dim in order]
+    return x if list(order) == sorted(order) else emit(relax.op.permute_dims(x, order))
 
 
 @lowers(aten.transpose.int)

@@ -237,3 +237,33 @@ def test_the_zoo_at_five_budgets(name: str) -> None:
             result = realized(program, planner, schedule)
             assert memory(result).activation_bytes <= 1.05 * schedule.bytes <= 1.05 * share * planner.unsliced_bytes
             assert_equal(program, result, 2e-5)
+
+
+class OwnAttention(nn.Module):
+    """Attention of values to themselves, permuted, which are added to the result as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(16, 64), nn.Linear(64, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.up(x)
+        heads = x.reshape(1, -1, 4, 16).transpose(1, 2)
+        seen = nn.functional.scaled_dot_product_attention(heads, heads, heads)
+        x = x + seen.transpose(1, 2).reshape(x.shape)
+        return self.down(nn.functional.gelu(x) * x)
+
+
+@pytest.mark.parametrize("share", [0.9, 0.7, 0.5, 0])
+def test_a_value_that_every_part_looks_into_is_not_overwritten(share: float) -> None:
+    program = captured(OwnAttention(), torch.rand(1, 256, 16))
+    found = sliced(program, share)
+    assert_equal(program, found)
+    assert memory(found).activation_bytes < memory(program).activation_bytes
+
+
+def test_parts_of_attention_make_the_views_of_keys_and_values_themselves() -> None:
+    found = sliced(captured(OwnAttention(), torch.rand(1, 256, 16)), 0)
+    (part,) = [graph for graph in found.graphs.values() if "scaled_dot_product" in str(graph.graph)]
+    (attention,) = [node for node in part.graph.nodes if "scaled_dot_product" in str(node.target)]
+    assert all(operand.op == "call_function" for operand in attention.args[:3])

@@ -1,0 +1,65 @@
+"""Which schedule a kernel gets: the rules of a target in order, the first that takes a kernel wins.
+
+Kernels that bring their own schedule (attention, scans) are marked and left alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import tvm
+from tvm.s_tir import dlight
+
+from penstock.backends.tvm.kernels import thread_extents
+from penstock.backends.tvm.schedules.cpu.parallel import Parallel
+from penstock.backends.tvm.schedules.gpu.matmul import Matmul
+from penstock.backends.tvm.schedules.gpu.reduction import ReductionsOfLines
+
+_log = logging.getLogger(__name__)
+
+
+def rules_for(target: tvm.target.Target) -> Any:
+    """The pass that schedules every kernel that has no schedule yet."""
+    if "gpu" in target.keys:
+        rules = [Matmul(), dlight.gpu.GEMV(), dlight.gpu.Reduction(), ReductionsOfLines()]
+        return dlight.ApplyDefaultSchedule(*map(_Guarded, rules), dlight.gpu.Fallback())
+    return dlight.ApplyDefaultSchedule(_Guarded(Parallel()))
+
+
+class _Guarded(dlight.base.ScheduleRule):  # type: ignore[misc]
+    """A rule that passes on what it cannot take.
+
+    TVM's rules assert what they expect of a kernel; one that was not written for the kernel at hand must not end the
+    compilation, since the last rule takes everything.
+    """
+
+    def __init__(self, rule: Any) -> None:
+        super().__init__()
+        self.rule = rule
+
+    def apply(self, func: Any, target: Any, tunable: bool) -> Any:
+        try:
+            schedule = self.rule.apply(func, target, tunable)
+        except Exception as error:
+            _log.debug("%s passes on a kernel: %s: %s", type(self.rule).__name__, type(error).__name__, error)
+            return None
+        return schedule if schedule is not None and _fits(schedule, target) else None
+
+
+def _fits(schedules: Any, target: Any) -> bool:
+    """Whether no work-group has more threads than the target allows."""
+    limit = int(target.attrs.get("max_threads_per_block", 0)) if "gpu" in target.keys else 0
+    for schedule in schedules if isinstance(schedules, list) else [schedules]:
+        if limit and _threads(schedule.mod["main"]) > limit:
+            return False
+    return True
+
+
+def _threads(function: Any) -> int:
+    """The most threads of any work-group of a scheduled function."""
+    extents = thread_extents(function.body)
+    threads = 1
+    for axis in "xyz":
+        threads *= extents.get(f"threadIdx.{axis}", 1)
+    return threads
