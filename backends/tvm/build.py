@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+import tvm
 
 from penstock.backends.plan.launches import Body, Kernel
 from penstock.backends.targets import Target
@@ -48,15 +50,27 @@ def compile_program(program: Program, target: Target) -> CompiledProgram:
     built_for = tvm_target(target)
     with built_for:
         lowered = lower(program)
-        try:
-            table, bodies = launch_lists(schedule(lowered.module, built_for), lowered.weights)
+        return compile_module(lowered.module, lowered.weights, target, built_for)
+
+
+def compile_module(
+    module: tvm.IRModule, weights: Mapping[str, Sequence[str]], target: Target, built_for: tvm.target.Target
+) -> CompiledProgram:
+    """Generate code for a Relax module: one function per graph, and whatever TIR functions they call.
+
+    Args:
+        weights: for each graph, the weights that its function takes after the graph's arguments.
+    """
+    try:
+        with built_for:
+            table, bodies = launch_lists(schedule(module, built_for), weights)
             if target.on_gpu:
                 return CompiledProgram(gpu_kernels(table.nests, target, built_for), bodies, table.constants, None)
             kernels, objects = cpu_kernels(table.nests, built_for)
-        except PenstockError:
-            raise
-        except Exception as error:
-            raise _explained(error, target) from error
+    except PenstockError:
+        raise
+    except Exception as error:
+        raise _explained(error, target) from error
     return CompiledProgram(kernels, bodies, table.constants, link(objects, target))
 
 

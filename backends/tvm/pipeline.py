@@ -15,8 +15,26 @@ from penstock.backends.tvm.schedules.rules import rules_for
 def schedule(module: tvm.IRModule, target: tvm.target.Target) -> tvm.IRModule:
     """Every operator becomes a loop nest, neighbours fuse, and every loop nest gets a schedule.
 
-    What is left of the Relax functions is straight-line: calls of TIR functions, and views. Constants are not folded
-    here: what is worth storing was folded in the graph, and a mask that a kernel can make should not be stored.
+    What is left of the Relax functions is straight-line: calls of TIR functions, and views.
+    """
+    passes = tvm.transform.Sequential(
+        [
+            rules_for(target),
+            relax.transform.RewriteDataflowReshape(),
+            relax.transform.ToNonDataflow(),
+            relax.transform.RemovePurityChecking(),
+        ]
+    )
+    module = fused(module, target)
+    with target, tvm.transform.PassContext(opt_level=3):
+        return passes(module)
+
+
+def fused(module: tvm.IRModule, target: tvm.target.Target) -> tvm.IRModule:
+    """Every operator becomes a loop nest, and neighbours fuse: what schedules are for.
+
+    Constants are not folded here: what is worth storing was folded in the graph, and a mask that a kernel can make
+    should not be stored.
     """
     passes = tvm.transform.Sequential(
         [
@@ -27,10 +45,6 @@ def schedule(module: tvm.IRModule, target: tvm.target.Target) -> tvm.IRModule:
             relax.transform.FuseOps(),
             relax.transform.FuseTIR(),
             relax.transform.DeadCodeElimination(),
-            rules_for(target),
-            relax.transform.RewriteDataflowReshape(),
-            relax.transform.ToNonDataflow(),
-            relax.transform.RemovePurityChecking(),
         ]
     )
     with target, tvm.transform.PassContext(opt_level=3):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         optimize,
         reference,
         resize,
+        tune,
         verify,
     )
 
@@ -45,6 +46,7 @@ __all__ = [
     "optimize",
     "reference",
     "resize",
+    "tune",
     "verify",
 ]
 

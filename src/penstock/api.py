@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch.export import ExportedProgram
 
 from penstock.backends.artifact import Artifact, check_destination, open_artifact
 from penstock.backends.cache import Cache, cache_key
+from penstock.backends.digest import file_digest
 from penstock.backends.loaded import LoadedModel
 from penstock.backends.targets import Target, find_target
 from penstock.budget import check_budget
@@ -51,10 +52,15 @@ __all__ = [
     "optimize",
     "reference",
     "resize",
+    "tune",
     "verify",
 ]
 
+if TYPE_CHECKING:
+    from penstock.backends.tvm.tuning.tuner import Outcome
+
 Precision = Literal["float16", "float32"]
+Progress = Callable[[str, int, int], None]
 _log = logging.getLogger(__name__)
 
 
@@ -154,6 +160,7 @@ def compile(
     cache: bool | Cache = True,
     report: Report | None = None,
     losses: Losses | None = None,
+    tuning: str | Path | None = None,
 ) -> Artifact:
     """Compile a Program and write the artifact.
 
@@ -165,9 +172,10 @@ def compile(
             cache.
         report: what to keep in the artifact; one on this Program alone by default.
         losses: what lossy passes cost, from `Verify.losses`, to keep in the artifact.
+        tuning: a file of `tune`; kernels that were measured there take the fastest schedule.
 
     Raises:
-        UsageError: an unknown target, fake weights, or an output that is not an artifact or cannot be written.
+        UsageError: an unknown target, fake weights, a tuning file that is none, or an output that is not an artifact or cannot be written.
         UnsupportedOperatorError: with every operator that has no lowering.
         MissingToolError: the target needs a compiler that is not there.
     """
@@ -177,7 +185,8 @@ def compile(
         raise UsageError("the program was captured on fake tensors; capture it with real weights to compile it")
     final = Pipeline(_precision(precision, device)).run(program)
     report = report or build_report(program, final, target=device.name)
-    write = partial(write_compiled, program=final, target=device, report=report, losses=losses or {})
+    measured = _existing(Path(tuning)) if tuning is not None else None
+    write = partial(write_compiled, program=final, target=device, report=report, losses=losses or {}, tuning=measured)
     if cache is False:
         write(destination)
     else:
@@ -187,6 +196,7 @@ def compile(
             "host": host_of(device).model_dump_json(),
             "report": report.to_json(),
             "losses": repr(losses),
+            "tuning": "" if measured is None else file_digest(measured),
         }
         store.fetch(cache_key(final, settings), destination, write)
     return open_artifact(destination)
@@ -213,6 +223,43 @@ def verify(artifact: LoadedModel | Artifact | str | Path) -> list[Difference]:
     return loaded.verify()
 
 
+def tune(
+    program: Program,
+    target: str,
+    database: str | Path,
+    *,
+    seconds: float,
+    precision: Precision | None = None,
+    rpc: str | None = None,
+    key: str | None = None,
+    progress: Progress = lambda text, done, total: None,
+) -> Outcome:
+    """Measure schedules of a Program's kernels, and keep the measurements for `compile`.
+
+    A stopped search goes on where it was; kernels of other models that are alike are known already.
+
+    Args:
+        target: the device to measure on: this machine's CPU or OpenCL, or what `rpc` leads to.
+        database: the file; it is made, or added to.
+        seconds: to spend.
+        precision: as `compile` takes it.
+        rpc: ``HOST:PORT`` of TVM's RPC server on the device, or of a tracker.
+        key: the device's key at the tracker.
+        progress: is told what is being measured, the seconds spent, and of how many.
+
+    Raises:
+        UsageError: an unknown target, fake weights, a device that is not here, a file that holds something else.
+        MissingToolError: the target needs a compiler that is not there.
+    """
+    from penstock.tuning import tune_program
+
+    device = find_target(target)
+    if program.is_fake:
+        raise UsageError("the program was captured on fake tensors; capture it with real weights to measure it")
+    final = Pipeline(_precision(precision, device)).run(program)
+    return tune_program(final, device, Path(database), seconds, rpc, key, progress)
+
+
 def pipeline_passes(pipeline: str | Path | Sequence[Pass | str]) -> tuple[Pass, ...]:
     """The passes of a pipeline as `optimize` takes it."""
     if isinstance(pipeline, str) and pipeline in PRESETS:
@@ -225,6 +272,13 @@ def pipeline_passes(pipeline: str | Path | Sequence[Pass | str]) -> tuple[Pass, 
             )
         return read_pipeline_file(Path(pipeline))
     return tuple(parse_pass(item) if isinstance(item, str) else item for item in pipeline)
+
+
+def _existing(path: Path) -> Path:
+    """A file that must be there."""
+    if not path.is_file():
+        raise UsageError(f"there is no tuning file {path}; `penstock tune` writes one")
+    return path
 
 
 def _slicing(budget: str | int | None) -> tuple[Pass, ...]:

@@ -47,17 +47,24 @@ LIBRARY = "lib/model.so"
 Losses = Mapping[str, Sequence[Difference]]
 
 
-def write_compiled(destination: Path, program: Program, target: Target, report: Report, losses: Losses) -> None:
+def write_compiled(
+    destination: Path, program: Program, target: Target, report: Report, losses: Losses, tuning: Path | None = None
+) -> None:
     """Compile a Program for a target and write the artifact.
 
     What the oracle gives for the Program before legalisation goes into the artifact as the numbers to reach.
+
+    Args:
+        tuning: a database of measurements that schedules take their numbers from.
     """
     from penstock.backends.tvm.build import compile_program
+    from penstock.backends.tvm.schedules.tunable import RulesOwn, deciding
+    from penstock.backends.tvm.tuning.database import Database
 
     expected = reference.run(program, program.examples)
-    passes = (*SINGLE_PRECISION, *LEGALIZE) if target.on_gpu else LEGALIZE
-    legal = Pipeline(passes).run(program, Context(target=target.name))
-    compiled = compile_program(legal, target)
+    legal = legalized(program, target)
+    with deciding(Database(tuning) if tuning is not None else RulesOwn()):
+        compiled = compile_program(legal, target)
     launches = _lay_out(compiled, legal, target)
     figures = memory(program)
     description = Description(
@@ -120,6 +127,12 @@ def write_compiled(destination: Path, program: Program, target: Target, report: 
         return encode(launches, target.kind, (WEIGHTS, weights_digest), stored, next(iter(digests), None))
 
     write_artifact(destination, description, files, weights, check, plan)
+
+
+def legalized(program: Program, target: Target) -> Program:
+    """A Program in what the back end takes for a target."""
+    passes = (*SINGLE_PRECISION, *LEGALIZE) if target.on_gpu else LEGALIZE
+    return Pipeline(passes).run(program, Context(target=target.name))
 
 
 def _lay_out(compiled: CompiledProgram, program: Program, target: Target) -> LaunchPlan:

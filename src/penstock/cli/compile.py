@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 @pass_options(default_pipeline="mobile")
 @click.option("--verify-each", is_flag=True, help="Compare numbers with the captured model after every pass.")
 @click.option("--dump-ir", type=click.Path(path_type=Path), metavar="DIR", help="Write the graph after each pass.")
+@click.option(
+    "--tuning",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Take schedules from the measurements of `penstock tune`.",
+)
 @click.option("--no-cache", is_flag=True, help="Compile even if the same was compiled before.")
 @click.option("-o", "--output", "destination", type=click.Path(path_type=Path), required=True, metavar="OUT.penstock")
 @global_options
@@ -36,6 +42,7 @@ def compile_model(
     model: str,
     verify_each: bool,
     dump_ir: Path | None,
+    tuning: Path | None,
     no_cache: bool,
     destination: Path,
     **chosen: Any,
@@ -64,7 +71,13 @@ def compile_model(
     with output.progress("compiling") as report:
         report(f"for {choice.target}", 0, 1)
         artifact = penstock.compile(
-            final, str(choice.target), destination, cache=not no_cache, report=summary, losses=verify.losses
+            final,
+            str(choice.target),
+            destination,
+            cache=not no_cache,
+            report=summary,
+            losses=verify.losses,
+            tuning=tuning,
         )
     output.result(_data(artifact, summary, verify), lambda console: _draw(console, artifact, summary, verify))
 

@@ -38,6 +38,7 @@ from penstock.cli.passes import passes
 from penstock.cli.run import run
 from penstock.cli.slice import slice_model
 from penstock.cli.targets import targets
+from penstock.cli.tune import tune_model
 from penstock.cli.verify import verify
 from penstock.passes.core.errors import PenstockError, UnsupportedOperatorError
 
@@ -82,7 +83,20 @@ def cli() -> None:
     """
 
 
-for command in (compile_model, inspect_model, slice_model, run, verify, bench, passes, targets, doctor, completion):
+COMMANDS = (
+    compile_model,
+    inspect_model,
+    slice_model,
+    tune_model,
+    run,
+    verify,
+    bench,
+    passes,
+    targets,
+    doctor,
+    completion,
+)
+for command in COMMANDS:
     cli.add_command(command)
 
 
