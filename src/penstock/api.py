@@ -175,7 +175,8 @@ def compile(
         tuning: a file of `tune`; kernels that were measured there take the fastest schedule.
 
     Raises:
-        UsageError: an unknown target, fake weights, a tuning file that is none, or an output that is not an artifact or cannot be written.
+        UsageError: an unknown target, fake weights, a tuning file that is none, or an output that is not an artifact
+            or cannot be written.
         UnsupportedOperatorError: with every operator that has no lowering.
         MissingToolError: the target needs a compiler that is not there.
     """

@@ -85,7 +85,10 @@ class RemoteBench:
             module = rules_for(built_for)(tvm.IRModule({_KERNEL: named}))
             built = tvm.tirx.build(module, target=built_for)
         with tempfile.TemporaryDirectory(prefix="penstock-tune-") as folder:
-            name = f"penstock_{self._question.key}_{abs(hash(tuple(sorted(choice.items()))))}.so"
+            # The server keeps what it has loaded under a name, so every choice has one of its own.
+            name = (
+                "_".join(["penstock", self._question.key, *(f"{key}{value}" for key, value in choice.items())]) + ".so"
+            )
             built.export_library(str(Path(folder) / name), fcompile=_linker(self._target))
             self._session.upload(str(Path(folder) / name))
         library = self._session.load_module(name)
