@@ -6,8 +6,7 @@
 
 A whole artifact must give what `valid_plans.compute` says. A damaged one must be refused with a reason, or, where it
 is signed again, may run; it must never crash, hang, leak or make a sanitizer report. What does otherwise is kept in a
-folder
-with its seed and a note of what happened; the exit status is then 1.
+folder with its seed and a note of what happened; the exit status is then 1.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from pathlib import Path
 from random import Random
 
 from tests.backends.runtime import native_builds
-from tests.backends.runtime.capi import library
+from tests.backends.runtime.capi import library, opencl_devices
 from tests.fuzz.damage import damage
 from tests.fuzz.trial import Answer, Trial, expected_hash, is_long
 from tests.fuzz.valid_plans import LLVM, OPENCL, write_valid
@@ -86,7 +85,10 @@ def fuzz(campaign: Campaign, worker: int) -> Figures:
     figures, end = Figures(), time.monotonic() + campaign.seconds
     device = OPENCL if campaign.kind == "opencl" else LLVM
     kernels = "address" if "address" in campaign.sanitize and campaign.kind == "llvm" else ""
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as name, Trial(campaign.runner, campaign.sanitize) as trial:
+    with (
+        tempfile.TemporaryDirectory(prefix="fuzz-") as name,
+        Trial(campaign.runner, campaign.sanitize, campaign.kind) as trial,
+    ):
         folder = Path(name)
         other = write_valid(folder / "first", device, Random(campaign.seed), kernels)
         for number in range(sys.maxsize):
@@ -181,6 +183,8 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--keep", type=Path, default=native_builds.BUILD / "findings")
     chosen = parser.parse_args()
+    if chosen.kind == "opencl" and not opencl_devices():
+        parser.error("there is no OpenCL device here")
     runner = chosen.library or (native_builds.library(chosen.sanitize) if chosen.sanitize else Path(library()._name))
     campaign = Campaign(chosen.kind, runner, chosen.sanitize, 60 * chosen.minutes, chosen.seed, chosen.keep)
     figures = run(campaign, chosen.workers)

@@ -17,7 +17,7 @@ from tests.backends.runtime.native_builds import driver, environment
 from tests.backends.runtime.plans import Json, elements
 from tests.fuzz.valid_plans import compute
 
-PATIENCE = 10.0  # seconds
+PATIENCE = {"llvm": 10.0, "opencl": 60.0}  # seconds; a driver compiles kernels first
 RUNS = 2
 THREADS = 2
 MANY_LAUNCHES = 50_000  # of one run: they may take longer than the patience lasts
@@ -47,7 +47,8 @@ class Trial:
         cases: how many artifacts the present process has seen.
     """
 
-    def __init__(self, runner: Path, sanitize: str) -> None:
+    def __init__(self, runner: Path, sanitize: str, kind: str = "llvm") -> None:
+        self.patience = PATIENCE[kind]
         self.command = [str(driver(sanitize)), str(runner), str(THREADS), str(RUNS)]
         self.environment = environment(sanitize)
         self._start()
@@ -74,9 +75,9 @@ class Trial:
         self.process.stdin.write(os.fsencode(artifact) + b"\n")
         line = b""
         while not line.endswith(b"\n"):
-            if not self.selector.select(PATIENCE):
+            if not self.selector.select(self.patience):
                 self._end(kill=True)
-                return Answer(None, 0, f"no answer within {PATIENCE:.0f} s", timed_out=True)
+                return Answer(None, 0, f"no answer within {self.patience:.0f} s", timed_out=True)
             part = self._read()
             if not part:
                 return Answer(None, 0, self._end(kill=False))

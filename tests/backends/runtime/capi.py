@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from penstock.backends import runner
 from penstock.backends.native import native_library
 
 OK, BAD_ARGUMENT, BAD_ARTIFACT, NO_DEVICE, NO_MEMORY, FAILED = range(6)
@@ -96,8 +97,8 @@ def library() -> ctypes.CDLL:
 
 
 def opencl_devices() -> list[str]:
-    """The OpenCL devices of this machine."""
-    return [] if native_library() is None else library().penstock_opencl_devices().decode().splitlines()
+    """The OpenCL devices of this machine, those of PyPI's PoCL among them."""
+    return [] if native_library() is None else runner.opencl_devices()
 
 
 KINDS = ["llvm", *(["opencl"] if opencl_devices() else [])]  # what runs on this machine
