@@ -47,11 +47,53 @@ class Limits:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class Compute:
+    """What a GPU does well, from which schedules take their tiles and reports their limits.
+
+    Attributes:
+        compute_units: parts that run work-groups independently: cores (Apple), shader cores (Arm), shader processors
+            (Qualcomm), multiprocessors (NVIDIA).
+        vector_bytes: what a thread loads at once at full speed.
+        sums: float32 sums that a thread keeps in registers without losing much occupancy.
+        threads: of a work-group, that a schedule aims for.
+        local_memory: whether local memory is on the chip, and so worth copying to.
+        barriers: whether threads of a work-group wait for each other at little cost; a CPU's do not.
+        matrix_units: whether kernels can use simdgroup matrices.
+        gflops_float32: peak, in 10⁹ operations per second, a fused multiply-add counted as two; None where unknown.
+        gflops_float16: likewise.
+        gbytes_per_second: peak of the memory.
+    """
+
+    compute_units: int = 1
+    vector_bytes: int = 16
+    sums: int = 32
+    threads: int = 64
+    local_memory: bool = False
+    barriers: bool = True
+    matrix_units: bool = False
+    gflops_float32: float | None = None
+    gflops_float16: float | None = None
+    gbytes_per_second: float | None = None
+
+    def least_seconds(self, flops: int, moved_bytes: int, dtype: str = "float32") -> float | None:
+        """No kernel that does so much work on this device ends sooner (a roofline); None where a peak is unknown.
+
+        Args:
+            dtype: in which the operations are done.
+        """
+        peak = self.gflops_float16 if dtype == "float16" else self.gflops_float32
+        if peak is None or self.gbytes_per_second is None:
+            return None
+        return max(flops / peak, moved_bytes / self.gbytes_per_second) / 1e9
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Target:
     """A device or a family of devices.
 
     Attributes:
         kind: the language of its kernels.
+        compute: what it does well; of a GPU.
         host: LLVM triple of the code that launches them; '' for the machine at hand.
         notes: what to know of the figures.
         sources: where the figures come from.
@@ -63,6 +105,7 @@ class Target:
     vendor: str
     family: str
     limits: Limits
+    compute: Compute = Compute()
     host: str = ""
     aliases: tuple[str, ...] = ()
     notes: str = ""
@@ -105,4 +148,5 @@ def _read(family: str) -> list[Target]:
 
 def _merged(defaults: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
     limits = {**defaults.get("limits", {}), **entry.get("limits", {})}
-    return {**defaults, **entry, "limits": Limits(**limits)}
+    compute = {**defaults.get("compute", {}), **entry.get("compute", {})}
+    return {**defaults, **entry, "limits": Limits(**limits), "compute": Compute(**compute)}

@@ -14,6 +14,7 @@ from penstock.backends.tvm.kernels import BuildError, cpu_kernels, gpu_kernels
 from penstock.backends.tvm.launches import launch_lists
 from penstock.backends.tvm.link import link
 from penstock.backends.tvm.lower import lower
+from penstock.backends.tvm.packing import pack_weights
 from penstock.backends.tvm.pipeline import schedule
 from penstock.backends.tvm.target import tvm_target
 from penstock.passes.core.errors import MissingToolError, PenstockError, UsageError
@@ -48,6 +49,10 @@ def compile_program(program: Program, target: Target) -> CompiledProgram:
     if program.is_fake:
         raise UsageError("the program was captured on fake tensors; capture it with real weights to compile it")
     built_for = tvm_target(target)
+    packed: dict[str, torch.Tensor] = {}
+    if target.on_gpu:
+        program = pack_weights(program)
+        packed = dict(program.weights)
     with built_for:
         lowered = lower(program)
         return compile_module(lowered.module, lowered.weights, target, built_for)
@@ -65,7 +70,8 @@ def compile_module(
         with built_for:
             table, bodies = launch_lists(schedule(module, built_for), weights)
             if target.on_gpu:
-                return CompiledProgram(gpu_kernels(table.nests, target, built_for), bodies, table.constants, None)
+                constants = {**packed, **table.constants}
+                return CompiledProgram(gpu_kernels(table.nests, target, built_for), bodies, constants, None)
             kernels, objects = cpu_kernels(table.nests, built_for)
     except PenstockError:
         raise

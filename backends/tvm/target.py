@@ -14,6 +14,7 @@ def tvm_target(target: Target) -> tvm.target.Target:
         return tvm.target.Target(host if target.host else {**host, "mcpu": native_cpu()})
     options: dict[str, str | int] = {
         "kind": target.kind,
+        "device": target.name,
         "max_threads_per_block": target.limits.max_threads,
         "max_shared_memory_per_block": target.limits.local_memory_bytes,
         "thread_warp_size": target.limits.subgroup,

@@ -8,7 +8,9 @@ import torch
 from tvm import relax, te
 
 from penstock.backends.tvm.ops.emit import Emit, Expr, Number, Var, constant, dtype_of, shape_of
+from penstock.backends.tvm.ops.packed import packed_linear
 from penstock.backends.tvm.ops.registry import lowers
+from penstock.backends.tvm.ops.scan import on_gpu
 
 aten = torch.ops.aten
 
@@ -16,6 +18,8 @@ aten = torch.ops.aten
 @lowers(aten.linear.default)
 def linear(emit: Emit, x: Expr, weight: Expr, bias: Expr | None = None) -> Expr:
     """``x · weightᵀ + bias`` over the last dimension. The kernel reads the weight as it lies: nothing is transposed."""
+    if on_gpu() and len(shape_of(weight)) == 2:
+        return finish(emit, packed_linear(emit, emit.cast(x, emit.dtype), emit.cast(weight, emit.dtype)), bias)
     depth = shape_of(x)[-1]
 
     def compute(left: te.Tensor, right: te.Tensor) -> te.Tensor:

@@ -9,7 +9,9 @@ from tvm import relax
 
 from penstock.backends.tvm.ops.contract import finish
 from penstock.backends.tvm.ops.emit import Emit, Expr, Var, shape_of
+from penstock.backends.tvm.ops.packed import packed_convolution
 from penstock.backends.tvm.ops.registry import lowers
+from penstock.backends.tvm.ops.scan import on_gpu
 
 aten = torch.ops.aten
 Sizes = Sequence[int]
@@ -31,6 +33,9 @@ def convolution(
 ) -> Expr:
     """Convolution of [batch, channel, *space] by [out, in / groups, *kernel]."""
     rank = len(shape_of(weight)) - 2
+    if on_gpu():
+        sizes = [_per_axis(size, rank) for size in (stride, padding, dilation)]
+        return _finish(emit, packed_convolution(emit, _batched(emit, x, rank), weight, *sizes, groups), bias, rank)
     accumulated = _CONVOLUTIONS[rank](
         _batched(emit, x, rank),
         weight,

@@ -95,6 +95,15 @@ class Emit:
             return self.negated(self(relax.op.equal(expr, constant(0, held))))
         return self(relax.op.astype(expr, dtype))
 
+    def in_order(self, expr: Expr, order: Sequence[int]) -> Expr:
+        """A tensor with its dimensions in another order; where that undoes a permutation, the tensor before it."""
+        bound = self.builder.lookup_binding(expr) if isinstance(expr, relax.Var) else None
+        if str(getattr(getattr(bound, "op", None), "name", "")) == "relax.permute_dims":
+            before = [int(axis) for axis in bound.attrs.axes]
+            if [before[axis] for axis in order] == list(range(len(before))):
+                return bound.args[0]
+        return self(relax.op.permute_dims(expr, list(order)))
+
     def negated(self, condition: Expr) -> Expr:
         """The opposite of a boolean tensor.
 

@@ -13,8 +13,11 @@ from tvm.s_tir import dlight
 
 from penstock.backends.tvm.kernels import thread_extents
 from penstock.backends.tvm.schedules.cpu.parallel import Parallel
+from penstock.backends.tvm.schedules.gpu.elementwise import Elementwise
 from penstock.backends.tvm.schedules.gpu.matmul import Matmul
 from penstock.backends.tvm.schedules.gpu.reduction import ReductionsOfLines
+from penstock.backends.tvm.schedules.gpu.register_tiles import RegisterTiles
+from penstock.backends.tvm.schedules.gpu.row_per_thread import RowPerThread
 
 _log = logging.getLogger(__name__)
 
@@ -22,7 +25,15 @@ _log = logging.getLogger(__name__)
 def rules_for(target: tvm.target.Target) -> Any:
     """The pass that schedules every kernel that has no schedule yet."""
     if "gpu" in target.keys:
-        rules = [Matmul(), dlight.gpu.GEMV(), dlight.gpu.Reduction(), ReductionsOfLines()]
+        rules = [
+            RegisterTiles(),
+            Elementwise(),
+            RowPerThread(),
+            Matmul(),
+            dlight.gpu.GEMV(),
+            dlight.gpu.Reduction(),
+            ReductionsOfLines(),
+        ]
         return dlight.ApplyDefaultSchedule(*map(_Guarded, rules), dlight.gpu.Fallback())
     return dlight.ApplyDefaultSchedule(_Guarded(Parallel()))
 

@@ -81,5 +81,5 @@ def test_no_buffer_holds_the_scores(target: str) -> None:
     compiled = compile_program(program, find_target(target))
     (kernel,) = [kernel for kernel in compiled.kernels if "attention" in kernel.name]
     assert len(kernel.arguments) == 4, "query, key, value and result; no scratch buffer"
-    assert kernel.local_memory_bytes == 0
+    assert kernel.local_memory_bytes <= 8192, "a block of scores, whatever the number of keys"
     assert len(compiled.kernels) == 1

@@ -1,103 +1,18 @@
-"""Attention on a GPU: a thread per query, which walks over the keys.
-
-It keeps three: the largest score so far, the sum of exponentials relative to it, and the weighted sum of values
-relative to it. A new largest score rescales the other two.
-"""
+"""Which attention kernel a GPU gets."""
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
-from tvm.script import tirx as T
+import tvm
 
-from penstock.backends.tvm.ops.scan import one_thread_per_line
-from penstock.backends.tvm.schedules.attention import Attention, largest_divisor
+from penstock.backends.tvm.schedules.attention import Attention
+from penstock.backends.tvm.schedules.gpu.device import device_of
+from penstock.backends.tvm.schedules.gpu.streaming_attention import streaming_attention
+from penstock.backends.tvm.schedules.gpu.tiled_attention import tiled_attention
 
-_KEYS = 16
-"""Keys per block, at most: one rescaling serves them all."""
 
-
-@cache
 def gpu_attention(case: Attention) -> Any:
     """The scheduled kernel: parameters query, key, value, the mask if there is one, and result, all of rank 4."""
-    batch, heads, queries, width = case.batch, case.heads, case.queries, case.width
-    keys, value_width, dtype = case.keys, case.value_width, case.dtype
-    scale, causal, mask_dtype = case.scale, case.causal, case.mask_dtype
-    block = largest_divisor(keys, _KEYS)
-    has_mask = case.mask_shape is not None
-    # A broadcast dimension of the mask is read at 0: the stride is 0 there and 1 elsewhere.
-    extents = case.mask_shape or (1, 1, 1, 1)
-    step = [0 if extent == 1 else 1 for extent in extents]
-
-    @T.macro
-    def attend(q, k, v, m, o):  # type: ignore[no-untyped-def]
-        for i0, i1, i2 in T.grid(batch, heads, queries):
-            with T.sblock("line"):
-                b, h, i = T.axis.remap("SSS", [i0, i1, i2])
-                T.reads(q[b, h, i, 0:width], k[b, h, 0:keys, 0:width], v[b, h, 0:keys, 0:value_width])
-                T.writes(o[b, h, i, 0:value_width])
-                row = T.alloc_buffer((width,), "float32", scope="local")
-                score = T.alloc_buffer((block,), "float32", scope="local")
-                weighted = T.alloc_buffer((value_width,), "float32", scope="local")
-                largest = T.alloc_buffer((1,), "float32", scope="local")
-                base = T.alloc_buffer((1,), "float32", scope="local")
-                rescale = T.alloc_buffer((1,), "float32", scope="local")
-                total = T.alloc_buffer((1,), "float32", scope="local")
-                for d in range(width):
-                    row[d] = T.cast(q[b, h, i, d], "float32") * T.float32(scale)
-                for d in range(value_width):
-                    weighted[d] = T.float32(0)
-                largest[0] = T.float32("-inf")
-                total[0] = T.float32(0)
-                for first in range(keys // block):
-                    base[0] = largest[0]
-                    for j in range(block):
-                        score[j] = T.float32(0)
-                        for d in range(width):
-                            score[j] = score[j] + row[d] * T.cast(k[b, h, first * block + j, d], "float32")
-                        if has_mask:
-                            score[j] = score[j] + T.cast(
-                                m[b * step[0], h * step[1], i * step[2], (first * block + j) * step[3]], "float32"
-                            )
-                        if causal:
-                            score[j] = T.if_then_else(first * block + j <= i, score[j], T.float32("-inf"))
-                        largest[0] = T.max(largest[0], score[j])
-                    # While every score is -inf there is nothing to be relative to; 0 keeps -inf - (-inf) away.
-                    rescale[0] = T.if_then_else(base[0] == T.float32("-inf"), T.float32(0), T.exp(base[0] - largest[0]))
-                    base[0] = T.if_then_else(largest[0] == T.float32("-inf"), T.float32(0), largest[0])
-                    total[0] = total[0] * rescale[0]
-                    for d in range(value_width):
-                        weighted[d] = weighted[d] * rescale[0]
-                    for j in range(block):
-                        score[j] = T.exp(score[j] - base[0])
-                        total[0] = total[0] + score[j]
-                        for d in range(value_width):
-                            weighted[d] = weighted[d] + score[j] * T.cast(v[b, h, first * block + j, d], "float32")
-                for d in range(value_width):
-                    o[b, h, i, d] = T.cast(
-                        T.if_then_else(total[0] == T.float32(0), T.float32(0), weighted[d] / total[0]), dtype
-                    )
-
-    if has_mask:
-
-        @T.prim_func(private=True, s_tir=True)  # type: ignore[untyped-decorator]
-        def masked(query: T.handle, key: T.handle, value: T.handle, mask: T.handle, result: T.handle):  # type: ignore[no-untyped-def]
-            q = T.match_buffer(query, (batch, heads, queries, width), dtype)
-            k = T.match_buffer(key, (batch, heads, keys, width), dtype)
-            v = T.match_buffer(value, (batch, heads, keys, value_width), dtype)
-            m = T.match_buffer(mask, (extents[0], extents[1], extents[2], extents[3]), mask_dtype)
-            o = T.match_buffer(result, (batch, heads, queries, value_width), dtype)
-            attend(q, k, v, m, o)
-
-        return one_thread_per_line(masked)
-
-    @T.prim_func(private=True, s_tir=True)  # type: ignore[untyped-decorator]
-    def unmasked(query: T.handle, key: T.handle, value: T.handle, result: T.handle):  # type: ignore[no-untyped-def]
-        q = T.match_buffer(query, (batch, heads, queries, width), dtype)
-        k = T.match_buffer(key, (batch, heads, keys, width), dtype)
-        v = T.match_buffer(value, (batch, heads, keys, value_width), dtype)
-        o = T.match_buffer(result, (batch, heads, queries, value_width), dtype)
-        attend(q, k, v, q, o)
-
-    return one_thread_per_line(unmasked)
+    device = device_of(tvm.target.Target.current())
+    return tiled_attention(case, device) if device.compute.barriers else streaming_attention(case, device)
