@@ -15,7 +15,6 @@ from torch.fx import Node
 from penstock.passes.core.arguments import arguments_of
 from penstock.passes.core.program import Program, attribute
 from penstock.passes.core.rewriter import Rewriter
-from penstock.passes.core.shapes import value_of
 
 aten = torch.ops.aten
 _SUFFIX = ".packed"
@@ -61,7 +60,8 @@ def _orders(program: Program) -> dict[str, tuple[int, ...]]:
     for module in program.graphs.values():
         for held in module.graph.find_nodes(op="get_attr"):
             for user in held.users:
-                order = outputs_last(user.target, value_of(held).dim()) if _weight(user) is held else None
+                rank = attribute(module, str(held.target)).dim()
+                order = outputs_last(user.target, rank) if _weight(user) is held else None
                 wanted.setdefault(str(held.target), set()).add(order)
     return {name: order for name, (order, *rest) in wanted.items() if order is not None and not rest}
 
@@ -70,7 +70,7 @@ def _weight(node: Node) -> Node | None:
     """The weight of a linear layer or a convolution, if it is one of the model's and nothing else of the node is it."""
     if node.op != "call_function" or outputs_last(node.target, 2) is None:
         return None
-    weight = arguments_of(node)["weight"]
+    weight: Node = arguments_of(node)["weight"]
     if weight.op != "get_attr" or sum(used is weight for used in node.args) != 1:
         return None
     return weight

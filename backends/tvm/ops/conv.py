@@ -34,8 +34,9 @@ def convolution(
     """Convolution of [batch, channel, *space] by [out, in / groups, *kernel]."""
     rank = len(shape_of(weight)) - 2
     if on_gpu():
-        sizes = [_per_axis(size, rank) for size in (stride, padding, dilation)]
-        return _finish(emit, packed_convolution(emit, _batched(emit, x, rank), weight, *sizes, groups), bias, rank)
+        stride, padding, dilation = (_per_axis(size, rank) for size in (stride, padding, dilation))
+        summed = packed_convolution(emit, _batched(emit, x, rank), weight, stride, padding, dilation, groups)
+        return _finish(emit, summed, bias, rank)
     accumulated = _CONVOLUTIONS[rank](
         _batched(emit, x, rank),
         weight,

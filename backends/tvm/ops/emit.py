@@ -97,7 +97,7 @@ class Emit:
 
     def in_order(self, expr: Expr, order: Sequence[int]) -> Expr:
         """A tensor with its dimensions in another order; where that undoes a permutation, the tensor before it."""
-        bound = self.builder.lookup_binding(expr) if isinstance(expr, relax.Var) else None
+        bound: Any = self.builder.lookup_binding(expr) if isinstance(expr, relax.Var) else None
         if str(getattr(getattr(bound, "op", None), "name", "")) == "relax.permute_dims":
             before = [int(axis) for axis in bound.attrs.axes]
             if [before[axis] for axis in order] == list(range(len(before))):

@@ -81,7 +81,7 @@ def find_contraction(schedule: Any) -> Contraction | None:
 
 
 def _is_summed(axis: Any) -> bool:
-    return int(axis.iter_type) == tirx.IterVar.CommReduce
+    return bool(int(axis.iter_type) == tirx.IterVar.CommReduce)
 
 
 def _multiplies(body: Any) -> bool:

@@ -89,9 +89,8 @@ def _lanes(block: Any, device: Target) -> int:
         if str(node.op.name).endswith("if_then_else"):
             conditions.append(node)
 
-    visits = [(tvm.ir.TensorLoad, load), (tvm.ir.Call, call)]
-    visits += [(kind, conditions.append) for kind in _WITHOUT_VECTORS]
-    tvm_ffi.structural_walk(store.value, visits)
+    unfit = [(kind, conditions.append) for kind in _WITHOUT_VECTORS]
+    tvm_ffi.structural_walk(store.value, [(tvm.ir.TensorLoad, load), (tvm.ir.Call, call), *unfit])
     if conditions or any(not kind.startswith("float") for kind in types):
         return 1
     extents = [int(axis.dom.extent) for axis in block.iter_vars]
