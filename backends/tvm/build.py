@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import tvm
@@ -55,7 +55,8 @@ def compile_program(program: Program, target: Target) -> CompiledProgram:
         packed = dict(program.weights)
     with built_for:
         lowered = lower(program)
-        return compile_module(lowered.module, lowered.weights, target, built_for)
+        compiled = compile_module(lowered.module, lowered.weights, target, built_for)
+    return replace(compiled, constants={**packed, **compiled.constants})
 
 
 def compile_module(
@@ -70,8 +71,7 @@ def compile_module(
         with built_for:
             table, bodies = launch_lists(schedule(module, built_for), weights)
             if target.on_gpu:
-                constants = {**packed, **table.constants}
-                return CompiledProgram(gpu_kernels(table.nests, target, built_for), bodies, constants, None)
+                return CompiledProgram(gpu_kernels(table.nests, target, built_for), bodies, table.constants, None)
             kernels, objects = cpu_kernels(table.nests, built_for)
     except PenstockError:
         raise
