@@ -15,6 +15,7 @@ import torch
 from penstock.backends.artifact import Artifact
 from penstock.backends.cache import program_cache
 from penstock.backends.runner import Runner
+from penstock.backends.simulator import Progress, Simulation
 from penstock.passes.core.calling import as_tensor, bind, nest
 from penstock.passes.core.errors import UsageError
 from penstock.passes.core.program import Signature
@@ -71,13 +72,47 @@ class LoadedModel:
         return self.artifact.examples()
 
     def verify(self, tolerance: float | None = None) -> list[Difference]:
-        """Run the example inputs and compare with what PyTorch eager gave for them, output by output."""
-        examples, expected = self.examples(), self.artifact.expected()
-        outputs = self.run([examples[spec.name] for spec in self.signature.inputs])
+        """Run the example inputs and compare with what PyTorch eager gave for them, output by output.
+
+        An artifact for a phone's GPU is simulated.
+        """
+        examples = self.examples()
+        inputs = [examples[spec.name] for spec in self.signature.inputs]
+        outputs = self.simulate().run(inputs) if self.needs_simulation else self.run(inputs)
+        return self.differences(outputs, tolerance)
+
+    def differences(self, outputs: Sequence[torch.Tensor], tolerance: float | None = None) -> list[Difference]:
+        """How far outputs for the example inputs are from what PyTorch eager gave for them.
+
+        Each error is relative to the largest magnitude that is expected of its output, however small that is.
+        """
+        expected = self.artifact.expected()
         return [
-            compare(spec.name, expected[spec.name], output, tolerance)
+            compare(spec.name, expected[spec.name], output, tolerance, least_scale=0.0)
             for spec, output in zip(self.signature.outputs, outputs, strict=True)
         ]
+
+    @property
+    def needs_simulation(self) -> bool:
+        """Whether it is for the GPU of another device, which is simulated here."""
+        target = self.artifact.manifest.target
+        return target.kind in ("metal", "opencl") and bool(target.host)
+
+    def simulate(self, progress: Progress = lambda text, done, total: None) -> Simulation:
+        """The artifact on this machine's CPU, its kernels executed as its GPU would execute them.
+
+        Args:
+            progress: told what is done now, how much of it, and of how much.
+
+        Raises:
+            UsageError: it is not for a GPU that can be simulated.
+            MissingToolError: there is no C++ compiler.
+            VerificationError: a kernel exceeds the device's limits.
+        """
+        artifact = self.artifact
+        return Simulation(
+            artifact.path, artifact.manifest.target, self.signature.inputs, self.signature.outputs, progress
+        )
 
     @cached_property
     def runner(self) -> Runner:
@@ -91,7 +126,8 @@ class LoadedModel:
         if target.kind not in ("llvm", "opencl") or (target.kind == "llvm" and target.host):
             raise UsageError(
                 f"{path} is compiled for {target.name} ({target.description.rstrip('.')}) and does not run here; run "
-                f"it on that device, or compile the model for the target 'llvm' or 'opencl' to run it here"
+                f"it on that device, or compile the model for the target 'llvm' or 'opencl' to run it here "
+                f"(`penstock verify` simulates phone GPUs)"
             )
         if target.kind == "llvm":
             if (host.system, host.machine) != (platform.system(), platform.machine()):

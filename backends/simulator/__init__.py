@@ -1,9 +1,9 @@
 """Executing GPU kernels on this machine's CPU, to see that they compute the right numbers, and how.
 
 Nobody has every phone at hand, and no runtime here takes Metal, or OpenCL in half precision. So the kernels of an
-artifact are translated to C++ (`translate`), compiled (`compiler`), and put in the place of CPU kernels in the artifact's
-own launch plan (`host_plan`), which the native runner then walks as on any CPU: the arena, views, loops and copies are
-those of the phone. Headers in ``device/`` give the translated kernels their types, functions, threads and memory:
+artifact are translated to C++ (`translate`), compiled (`compiler`), and put in the place of CPU kernels in the
+artifact's own launch plan (`host_plan`), which the native runner then walks as on any CPU: the arena, views, loops and
+copies are those of the phone. Headers in ``device/`` give the kernels their types, functions, threads and memory:
 
 ==============  ======================================================================================================
 half.h          16-bit floats, rounded after every operation
@@ -21,7 +21,7 @@ opencl.h        what OpenCL C adds: vload, convert, …
 `Simulation` is the door. What it reports, and what it cannot see, is in docs/simulator.md.
 """
 
-from penstock.backends.simulator.compiler import find_compiler
+from penstock.backends.simulator.compiler import Progress, find_compiler
 from penstock.backends.simulator.simulation import Executed, Simulation
 
-__all__ = ["Executed", "Simulation", "find_compiler"]
+__all__ = ["Executed", "Progress", "Simulation", "find_compiler"]

@@ -19,7 +19,7 @@ from penstock.passes.core.errors import MissingToolError, PenstockError
 _DEVICE = Path(__file__).parent / "device"
 _STANDARD = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fsigned-char", "-w")
 _ARITHMETIC = ("-ffp-contract=off", "-fwrapv", "-fno-strict-aliasing")
-"""As a device computes: no fused operations that the kernel did not ask for, wrapping integers, reinterpreted memory."""
+"""As a device computes: no fused operations that a kernel did not ask for, wrapping integers, reinterpreted memory."""
 _KERNELS, _RUNTIME = ("-Og",), ("-O2",)
 """Kernels run once or twice: compiling them takes longer than running them."""
 
@@ -63,7 +63,7 @@ def build(kernels: Sequence[Translation], language: str, output: Path, progress:
     units = [((*command, *_RUNTIME), (_DEVICE / "launch.cc").read_text())]
     header = f'#include "{language}.h"\n'
     units += [((*command, *_KERNELS), header + unit) for unit in _units(kernels)]
-    with tempfile.TemporaryDirectory(prefix="penstock-") as name, ThreadPoolExecutor(_jobs()) as pool:
+    with tempfile.TemporaryDirectory(prefix="penstock-") as name, ThreadPoolExecutor(jobs()) as pool:
         objects = []
         for index, made in enumerate(pool.map(lambda unit: _object(*unit), units)):
             progress("compiling kernels", index + 1, len(units))
@@ -134,7 +134,8 @@ def _run(command: Sequence[str]) -> None:
         raise PenstockError(f"{Path(command[0]).name} does not take a kernel for the simulator: {reason}")
 
 
-def _jobs() -> int:
+def jobs() -> int:
+    """How many compilers run at once: PENSTOCK_THREADS, else the cores of the process."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return int(os.environ.get("PENSTOCK_THREADS") or 0) or cores
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
 import hashlib
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -50,8 +52,8 @@ class Executed:
     def __str__(self) -> str:
         language = {"metal": "Metal", "opencl": "OpenCL"}[self.language]
         return (
-            f"{self.kernels} {language} kernels, {self.launches} launches, {self.threads} threads, executed on this CPU "
-            f"as {self.device} groups them, in two orders"
+            f"{self.kernels} {language} kernels, {self.launches} launches, {self.threads} threads, executed on this "
+            f"CPU in the work-groups of {self.device}, in two orders"
         )
 
 
@@ -85,9 +87,9 @@ class Simulation:
         if plan["kind"] not in ("metal", "opencl"):
             raise UsageError(f"kernels of {plan['kind']} are not simulated; Metal and OpenCL are")
         kernels = sources(plan, folder)
-        for kernel in kernels:
-            _check_limits(kernel, target)
         translated = [translate(kernel, target.limits.subgroup) for kernel in kernels]
+        for kernel, translation in zip(kernels, translated, strict=True):
+            _check_limits(kernel, max(kernel.local_bytes, translation.local_bytes), target)
         self._folder = tempfile.TemporaryDirectory(prefix="penstock-")
         self._progress = progress
         path = Path(self._folder.name)
@@ -97,8 +99,8 @@ class Simulation:
         weights = path / plan["weights"]["file"]
         weights.parent.mkdir(parents=True, exist_ok=True)
         _link_or_copy(folder / plan["weights"]["file"], weights)
-        self._library = ctypes.CDLL(str(path / LIBRARY))
         self._runner = Runner(path, inputs, outputs)
+        self._library = _Library(path / LIBRARY)
         self.executed = Executed(target.name, plan["kind"], len(kernels), sum(launched(plan)), threads(plan))
 
     def run(self, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
@@ -108,8 +110,7 @@ class Simulation:
             VerificationError: a kernel did what its device would not do or not define; the text names kernel, thread
                 and memory.
         """
-        done = ctypes.c_int64.in_dll(self._library, "penstock_threads_done")
-        stop = ctypes.c_int32.in_dll(self._library, "penstock_stop")
+        done, stop = self._library.done, self._library.stop
         done.value, stop.value = 0, 0
         total = _ORDERS * self.executed.threads
         with ThreadPoolExecutor(1) as pool:  # the main thread shows progress and hears Ctrl-C
@@ -119,21 +120,36 @@ class Simulation:
                     self._progress("simulating", done.value, total)
                 return running.result()
             except UsageError as error:
-                raise VerificationError(f"on {self.executed.device}, {error}") from error
+                reason = str(error).replace("SimulatorError: ", "")
+                raise VerificationError(f"on {self.executed.device}, {reason}") from error
             finally:
                 stop.value = 1
 
 
-def _check_limits(kernel: KernelSource, target: Target) -> None:
+class _Library:
+    """The counters of a library that the runner has loaded as well.
+
+    It is let go with the object: the runner loads libraries by the number of an open file, and the loader would take
+    one that is still there for a later one of the same number.
+    """
+
+    def __init__(self, path: Path) -> None:
+        library = ctypes.CDLL(str(path))
+        self.done = ctypes.c_int64.in_dll(library, "penstock_threads_done")
+        self.stop = ctypes.c_int32.in_dll(library, "penstock_stop")
+        weakref.finalize(self, _ctypes.dlclose, library._handle)
+
+
+def _check_limits(kernel: KernelSource, local_bytes: int, target: Target) -> None:
     limits = target.limits
     count = kernel.block[0] * kernel.block[1] * kernel.block[2]
     if count > limits.max_threads:
         raise VerificationError(
             f"kernel '{kernel.name}' has work-groups of {count} threads; {target.name} allows {limits.max_threads}"
         )
-    if kernel.local_bytes > limits.local_memory_bytes:
+    if local_bytes > limits.local_memory_bytes:
         raise VerificationError(
-            f"kernel '{kernel.name}' shares {kernel.local_bytes} bytes in a work-group; {target.name} has "
+            f"kernel '{kernel.name}' shares {local_bytes} bytes in a work-group; {target.name} has "
             f"{limits.local_memory_bytes}"
         )
 

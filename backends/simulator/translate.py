@@ -1,8 +1,8 @@
 """A kernel's source as C++ that the headers in ``device/`` give its meaning.
 
-Metal and OpenCL C are close to C++: functions and types are found in the headers. What is rewritten here is what C++ has
-no word for: address spaces, the list of parameters, shared arrays, and OpenCL's vector literals. Lines stay where they
-are, so that a report names the line of the kernel's own source.
+Metal and OpenCL C are close to C++: functions and types are found in the headers. What is rewritten here is what C++
+has no word for: address spaces, the list of parameters, shared arrays, and OpenCL's vector literals. Lines stay where
+they are, so that a report names the line of the kernel's own source.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from penstock.passes.core.errors import PenstockError
 _ALIGNMENT = 16
 _TOGETHER = re.compile(r"\b(threadgroup_barrier|simd_\w+|simdgroup_\w+|barrier|(intel_)?sub_group_\w+)\s*[(<]")
 _CPP_KEYWORDS = (
-    "alignas alignof and asm catch class compl const_cast constexpr decltype delete dynamic_cast explicit export friend "
-    "mutable namespace new noexcept not nullptr operator or protected public reinterpret_cast static_assert static_cast "
-    "template this throw try typeid typename using virtual xor"
-).split()
+    "alignas|alignof|and|asm|catch|class|compl|const_cast|constexpr|decltype|delete|dynamic_cast|explicit|export|friend|"
+    "mutable|namespace|new|noexcept|not|nullptr|operator|or|private|protected|public|reinterpret_cast|static_assert|"
+    "static_cast|template|this|throw|try|typeid|typename|using|virtual|xor"
+)
 """Words that a kernel in C may use as names."""
 
 
@@ -93,7 +93,7 @@ class _Translator:
 
     def translate(self, subgroup: int) -> Translation:
         kernel = self._kernel
-        before, parameters, body = self._taken_apart(_without_comments(kernel.source))
+        before, parameters, body, line = self._taken_apart(_without_comments(kernel.source))
         together = bool(_TOGETHER.search(body))
         body = self._body(body)
         arguments, values = self._parameters(parameters)
@@ -120,20 +120,21 @@ class _Translator:
             f"namespace penstock::{space} {{\n"
             f"constexpr LocalArray penstock_locals[] = {{{', '.join(map(_local, self._arrays)) or '{}'}}};\n"
             f"{self._before(before)}\n"
-            f'#line {before.count(chr(10)) + 1} "{kernel.name}"\n'
+            f'#line {line} "{kernel.name}"\n'
             f"static void kernel({arguments}) {{{body}\n"
             f"static void run(const Thread& penstock_thread) {{ kernel({call}); }}\n"
             f"constexpr bool writes[] = {{{writes}}};\n"
             f"constexpr const char* names[] = {{{', '.join(map(json.dumps, self._names))}}};\n"
             f"constexpr Kernel description = {{{', '.join(fields)}}};\n"
             f"}}\n"
-            f'extern "C" __attribute__((visibility("default"))) int {symbol}(void*, const penstock::Argument* arguments, '
-            f"int count, void*) {{\n  return penstock::launch(penstock::{space}::description, arguments, count);\n}}\n"
+            f'extern "C" __attribute__((visibility("default"))) int {symbol}'
+            f"(void*, const penstock::Argument* arguments, int count, void*) {{\n"
+            f"  return penstock::launch(penstock::{space}::description, arguments, count);\n}}\n"
         )
         return Translation(symbol, text, used)
 
-    def _taken_apart(self, source: str) -> tuple[str, str, str]:
-        """What stands before the kernel, its parameters, and what follows its opening brace."""
+    def _taken_apart(self, source: str) -> tuple[str, str, str, int]:
+        """What stands before the kernel, its parameters, what follows its opening brace, and the brace's line."""
         attributes = r"(?:\s*__attribute__\s*\(\(.*?\)\)\)?)*"
         start = rf"\b{self._language.kernel}{attributes}\s+void\s+{re.escape(self._kernel.entry)}\s*\("
         for match in re.finditer(start, source):
@@ -141,7 +142,8 @@ class _Translator:
             if re.match(r"\s*;", source[end:]):
                 continue  # a prototype
             brace = source.index("{", end)
-            return source[: match.start()], source[match.end() : end - 1], source[brace + 1 :]
+            line = source.count("\n", 0, brace) + 1
+            return source[: match.start()], source[match.end() : end - 1], source[brace + 1 :], line
         raise self._unknown(f"no kernel function {self._kernel.entry}")
 
     def _before(self, text: str) -> str:
@@ -183,7 +185,7 @@ class _Translator:
         text = re.sub(rf"\b{language.private}\s+(?=\w)", "", text)
         if language.name == "opencl":
             text = re.sub(r"\(([a-z]+(?:2|3|4|8|16))\)\s*\(", r"\1(", text)  # (float4)(a, b, c, d)
-            text = re.sub(rf"\b({'|'.join(_CPP_KEYWORDS)})\b", r"\1_", text)
+            text = re.sub(rf"\b({_CPP_KEYWORDS})\b", r"\1_", text)
         return text
 
     def _shared_array(self, match: re.Match[str]) -> str:

@@ -26,7 +26,7 @@ class Difference:
     Attributes:
         max_error: largest absolute difference; infinite where one side is NaN or infinite and the other is not.
         mean_error: mean absolute difference.
-        scale: largest finite magnitude expected, at least 1.
+        scale: largest finite magnitude expected; at least 1 unless the comparison said otherwise.
         tolerance: the largest `max_error / scale` that passes.
     """
 
@@ -49,8 +49,19 @@ class Difference:
         )
 
 
-def compare(name: str, expected: torch.Tensor, actual: torch.Tensor, tolerance: float | None = None) -> Difference:
-    """Measure how far `actual` is from `expected`; exact equality is asked for integers and booleans."""
+def compare(
+    name: str,
+    expected: torch.Tensor,
+    actual: torch.Tensor,
+    tolerance: float | None = None,
+    least_scale: float = 1.0,
+) -> Difference:
+    """Measure how far `actual` is from `expected`; exact equality is asked for integers and booleans.
+
+    Args:
+        tolerance: relative to the largest finite magnitude of `expected`; by default that of the dtypes.
+        least_scale: what takes its place where `expected` is smaller.
+    """
     if expected.shape != actual.shape:
         raise VerificationError(f"{name}: expected the shape {tuple(expected.shape)}, got {tuple(actual.shape)}")
     if tolerance is None:
@@ -63,7 +74,7 @@ def compare(name: str, expected: torch.Tensor, actual: torch.Tensor, tolerance: 
     same_special = (left == right) | (torch.isnan(left) & torch.isnan(right))
     error = torch.where(same_special, 0.0, (left - right).abs())
     error = torch.where(torch.isnan(error), torch.inf, error)
-    scale = max(1.0, float(left[finite].abs().max())) if bool(finite.any()) else 1.0
+    scale = max(least_scale, float(left[finite].abs().max())) if bool(finite.any()) else 1.0
     return Difference(name, float(error.max()), float(error.mean()), scale, tolerance)
 
 

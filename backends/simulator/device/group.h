@@ -21,6 +21,7 @@ struct LocalArray {
 struct Buffer {
   char* data;
   size_t bytes;
+  size_t item;  // bytes of one element
 };
 
 struct Thread {

@@ -18,7 +18,25 @@ __attribute__((visibility("default"))) std::atomic<int32_t> penstock_stop{0};
 namespace penstock {
 namespace {
 
-thread_local Worker worker;
+// Workers that wait for work. They belong to the library, not to threads, so that it can be unloaded at any time.
+class Workers {
+ public:
+  std::unique_ptr<Worker> take() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (idle_.empty()) return std::make_unique<Worker>();
+    std::unique_ptr<Worker> worker = std::move(idle_.back());
+    idle_.pop_back();
+    return worker;
+  }
+  void give(std::unique_ptr<Worker> worker) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    idle_.push_back(std::move(worker));
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Worker>> idle_;
+} workers;
 
 // DLPack's tensor, which the runner passes.
 struct Tensor {
@@ -36,9 +54,10 @@ std::vector<Buffer> buffers_of(const Kernel& kernel, const Argument* arguments, 
   std::vector<Buffer> buffers;
   for (int i = 0; i < count; ++i) {
     const Tensor& tensor = *static_cast<const Tensor*>(arguments[i].value);
-    size_t bytes = tensor.bits / 8;
+    const size_t item = tensor.bits / 8;
+    size_t bytes = item;
     for (int axis = 0; axis < tensor.rank; ++axis) bytes *= static_cast<size_t>(tensor.shape[axis]);
-    buffers.push_back({tensor.data + tensor.byte_offset, bytes});
+    buffers.push_back({tensor.data + tensor.byte_offset, bytes, item});
   }
   return buffers;
 }
@@ -69,16 +88,21 @@ struct Run {
   void groups(uint first, uint step) {
     const uint total = kernel.grid[0] * kernel.grid[1] * kernel.grid[2];
     const int64_t threads = int64_t{kernel.block[0]} * kernel.block[1] * kernel.block[2];
+    std::unique_ptr<Worker> worker = workers.take();
     try {
       for (uint i = first; i < total && penstock_stop == 0; i += step) {
-        worker.run(kernel, buffers.data(), reversed ? total - 1 - i : i, reversed);
+        worker->run(kernel, buffers.data(), reversed ? total - 1 - i : i, reversed);
         penstock_threads_done += threads;
       }
     } catch (const Fault& fault) {
       const std::lock_guard<std::mutex> lock(mutex);
       if (failure.empty()) failure = fault.text;
     }
-    if (penstock_stop != 0) failure = "was stopped";
+    workers.give(std::move(worker));
+    if (penstock_stop != 0) {
+      const std::lock_guard<std::mutex> lock(mutex);
+      failure = "was stopped";
+    }
   }
 };
 
@@ -100,8 +124,8 @@ void run_twice(const Kernel& kernel, const std::vector<Buffer>& buffers) {
   for (int i = 0; i < kernel.buffers; ++i) {
     const auto differs = std::mismatch(once[i].begin(), once[i].end(), buffers[i].data);
     if (differs.first != once[i].end())
-      fault("writes other values to ", kernel.names[i], " (first at byte ", differs.first - once[i].begin(),
-            ") when its threads run in the reverse order: a race");
+      fault("writes another value to ", kernel.names[i], "[", static_cast<size_t>(differs.first - once[i].begin()) / buffers[i].item,
+            "] when its threads run in the reverse order: a race");
   }
 }
 

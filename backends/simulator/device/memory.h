@@ -90,7 +90,7 @@ struct Shared {
     return value;
   }
   // For explicit casts, e.g. of a half to float.
-  template <class U, class = std::enable_if_t<!std::is_same_v<U, T> && (std::is_arithmetic_v<U> || is_vector<U>)>>
+  template <class U, class = std::enable_if_t<!std::is_same_v<U, T> && (std::is_arithmetic_v<U> || std::is_same_v<U, half> || is_vector<U>)>>
   explicit operator U() const {
     return static_cast<U>(static_cast<T>(*this));
   }

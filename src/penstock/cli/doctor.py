@@ -83,6 +83,7 @@ def run_checks() -> Iterator[Check]:
     yield _compiler()
     yield _native_library()
     yield _opencl()
+    yield _simulator()
     yield _cmake()
     yield _arm64()
     yield _clang()
@@ -138,6 +139,19 @@ def _opencl() -> Check:
     found = ", ".join(devices) or "no device"
     mend = "install the GPU's driver, or apt-get install pocl-opencl-icd, or pip install pocl-binary-distribution"
     return Check("OpenCL", bool(devices), found, "run OpenCL artifacts here", mend=mend)
+
+
+def _simulator() -> Check:
+    from penstock.backends.native import native_library
+    from penstock.backends.simulator.compiler import find_compiler
+
+    lacking = [
+        *(() if find_compiler() else ("a C++ compiler",)),
+        *(() if native_library() else ("the native library",)),
+    ]
+    found = f"lacks {' and '.join(lacking)}" if lacking else f"compiles kernels with {find_compiler()}"
+    mend = "see C++ compiler and native library"
+    return Check("GPU simulator", not lacking, found, "verify artifacts for phone GPUs here", mend=mend)
 
 
 def _cmake() -> Check:
