@@ -21,7 +21,7 @@ opencl.h        what OpenCL C adds: vload, convert, …
 `Simulation` is the door. What it reports, and what it cannot see, is in docs/simulator.md.
 """
 
-from penstock.backends.simulator.compiler import Progress, find_compiler
+from penstock.backends.simulator.compiler import Progress
 from penstock.backends.simulator.simulation import Executed, Simulation
 
-__all__ = ["Executed", "Progress", "Simulation", "find_compiler"]
+__all__ = ["Executed", "Progress", "Simulation"]

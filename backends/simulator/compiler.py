@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from penstock.backends.cache import cache_folder
+from penstock.backends.cxx import INSTALL, find_compiler
 from penstock.backends.simulator.translate import Translation
 from penstock.passes.core.errors import MissingToolError, PenstockError
 
@@ -29,12 +29,6 @@ _LIMIT_BYTES = 2**30
 Progress = Callable[[str, int, int], None]
 
 
-def find_compiler() -> str | None:
-    """The C++ compiler: what CXX names, else the first of the usual names on the PATH."""
-    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
-    return next(filter(None, map(shutil.which, names)), None)
-
-
 def compiler() -> str:
     """The C++ compiler.
 
@@ -43,10 +37,7 @@ def compiler() -> str:
     """
     found = find_compiler()
     if found is None:
-        raise MissingToolError(
-            "simulating a device needs a C++ compiler, and there is none on the PATH; install one "
-            "(Debian: apt install g++, macOS: xcode-select --install), or set CXX"
-        )
+        raise MissingToolError(f"simulating a device needs a C++ compiler, and there is none on the PATH; {INSTALL}")
     return found
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from penstock.backends.cxx import INSTALL, NAMES, find_compiler
 from penstock.cli.options import global_options
 from penstock.cli.output import Output
 from penstock.passes.core.errors import MissingToolError
@@ -116,10 +117,9 @@ def pinned_version(package: str) -> str:
 
 
 def _compiler() -> Check:
-    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
-    found = next((path for path in map(shutil.which, names) if path), None)
-    mend = "xcode-select --install" if sys.platform == "darwin" else "apt-get install g++ (or set CXX)"
-    return Check("C++ compiler", found is not None, found or f"none of {', '.join(names)}", "compile", True, mend)
+    found = find_compiler()
+    shown = found or f"none of {os.environ.get('CXX') or ', '.join(NAMES)}"
+    return Check("C++ compiler", found is not None, shown, "compile", True, INSTALL)
 
 
 def _native_library() -> Check:
@@ -143,7 +143,6 @@ def _opencl() -> Check:
 
 def _simulator() -> Check:
     from penstock.backends.native import native_library
-    from penstock.backends.simulator.compiler import find_compiler
 
     lacking = [
         *(() if find_compiler() else ("a C++ compiler",)),
