@@ -11,11 +11,9 @@ from torch.fx import GraphModule, Node
 
 from penstock.passes.analysis.aliases import Buffer, buffers_of
 from penstock.passes.analysis.axes import Axis, WholeError
-from penstock.passes.analysis.cost import node_flops
 from penstock.passes.analysis.memory import Attention
-from penstock.passes.core.shapes import nbytes, value_of
 from penstock.passes.slicing.bodies import outline, part_of
-from penstock.passes.slicing.estimates import BYTES_PER_SECOND, LAUNCH, seconds_of
+from penstock.passes.slicing.estimates import BYTES_PER_SECOND, LAUNCH
 from penstock.passes.slicing.reuse import Memory
 from penstock.passes.slicing.tiling import Spans, Sweep, Tiler, Tiling, looked_at, spans
 from penstock.passes.slicing.timeline import Timeline, gathered_bytes, part_bytes, run_peak
@@ -140,8 +138,7 @@ class Groups:
         self._parts: dict[tuple[int, int, Axis, Node | None, int], tuple[int, float, float, int]] = {}
         self._inner: dict[tuple[int, int, Axis, Node | None, int, int], Planner] = {}
         self._before: dict[tuple[int, int, Axis, bool], Planner] = {}
-        self._memory = Memory(line, self._views)
-        self._seconds = {node: seconds_of(node) for node in line.nodes}
+        self._memory = Memory(line, self._views, self._tiler.facts)
 
     def of(self, start: int, stop: int, budget: int, nested: bool) -> list[Group]:
         """The groups that make a run under a budget, one for each axis of its largest result at most.
@@ -152,8 +149,9 @@ class Groups:
         made = self.made(start, stop)
         if not made or self.line.live[start] > budget:
             return []
-        seed = max(made, key=lambda node: (nbytes(value_of(node)), self._index[node]))
-        shape = tuple(value_of(seed).shape)
+        facts = self._tiler.facts
+        seed = max(made, key=lambda node: (facts[node].bytes, self._index[node]))
+        shape = facts[seed].shape
         axes = [Axis.of(shape, dim) for dim, extent in enumerate(shape) if extent > 1]
         found = (self._along(start, stop, seed, axis, budget, nested) for axis in axes)
         return [group for group in found if group is not None]
@@ -231,8 +229,9 @@ class Groups:
         made = self.made(start, stop)
         if not made:
             raise WholeError("nothing that it makes is used")
-        seed = max(made, key=lambda node: (nbytes(value_of(node)), self._index[node]))
-        shape = tuple(value_of(seed).shape)
+        facts = self._tiler.facts
+        seed = max(made, key=lambda node: (facts[node].bytes, self._index[node]))
+        shape = facts[seed].shape
         if not 0 <= dim < len(shape):
             raise WholeError(f"'{seed.name}' has {len(shape)} dimensions, there is no dimension {dim}")
         axis = Axis.of(shape, dim)
@@ -296,9 +295,9 @@ class Groups:
     def _frame(self, start: int, stop: int, tiling: Tiling) -> _Frame:
         kept = set(self.kept(tiling, stop))
         most, stays = run_peak(tiling.hoisted, kept, self._views, self._attention)
-        stays += sum(nbytes(value_of(sweep.node)) for sweep in tiling.sweeps)
+        stays += sum(tiling.facts[sweep.node].bytes for sweep in tiling.sweeps)
         reuses = self._memory.reuses(start, stop, tiling)
-        made = sum(nbytes(value_of(node)) for node in tiling.outputs if node not in reuses)
+        made = sum(tiling.facts[node].bytes for node in tiling.outputs if node not in reuses)
         live = self.line.live[start]
         return _Frame(live + stays + made, live + stays, live + most, reuses)
 
@@ -379,7 +378,7 @@ class Groups:
             if key not in self._inner:
                 body = part_of(self.module, tiling, found, "part", reduction)
                 self._inner[key] = self._inner_planner(body.module)
-            gathered = sum(gathered_bytes(found, window) for window in found.windows)
+            gathered = sum(gathered_bytes(tiling, found, window) for window in found.windows)
             inner = self._inner[key].adopted(middle, room - gathered) if middle is not None else None
             inner = inner or self._inner[key].plan(room - gathered)
             if inner is None:
@@ -400,26 +399,26 @@ class Groups:
         """Bytes of one part; the seconds that all parts add, the arithmetic they do again, the operators they need."""
         key = (start, stop, axis, reduction, parts)
         if key not in self._parts:
-            found = _middle(tiling, parts)
+            facts, found = tiling.facts, _middle(tiling, parts)
             seconds = 0.0
             flops = 0.0
             again = set(tiling.hoisted)
             for node, (low, high) in found.made.items():
                 once = 1 if reduction is None and node not in again else 0  # a sweep makes what will be made again
                 ratio = parts * (high - low) / tiling.axes[node].size
-                seconds += max(0.0, ratio - once) * self._seconds[node]
-                flops += max(0.0, ratio - once) * node_flops(node)
-                seconds += (parts - once) * LAUNCH * (self._seconds[node] > 0)
+                seconds += max(0.0, ratio - once) * facts[node].seconds
+                flops += max(0.0, ratio - once) * facts[node].flops
+                seconds += (parts - once) * LAUNCH * (facts[node].seconds > 0)
             for source, axis_ in found.windows:
-                if not axis_.is_contiguous(tuple(value_of(source).shape)):
-                    seconds += 2 * nbytes(value_of(source)) / BYTES_PER_SECOND
+                if not axis_.is_contiguous(facts[source].shape):
+                    seconds += 2 * facts[source].bytes / BYTES_PER_SECOND
             held = max(part_bytes(tiling, each, self._attention) for each in (found, *_borders(tiling, parts)))
             if reduction is not None:
-                held += parts * nbytes(value_of(reduction))
+                held += parts * facts[reduction].bytes
             else:
                 for output in tiling.outputs:
-                    if not tiling.axes[output].is_contiguous(tuple(value_of(output).shape)):
-                        seconds += 2 * nbytes(value_of(output)) / BYTES_PER_SECOND
+                    if not tiling.axes[output].is_contiguous(facts[output].shape):
+                        seconds += 2 * facts[output].bytes / BYTES_PER_SECOND
             self._parts[key] = held, seconds, flops, len(found.made) * _kinds(tiling, found, parts)
         return self._parts[key]
 

@@ -190,7 +190,7 @@ class _Scope:
             ops = (Call(self._made.add(name, body.module), params, returns),)
         else:
             planner = self._planner.inner(body.module)
-            room = cut.bytes - sum(gathered_bytes(first, window) for window in first.windows)
+            room = cut.bytes - sum(gathered_bytes(tiling, first, window) for window in first.windows)
             schedule = planner.adopted(cut.inner, room) or planner.plan(room) or planner.least()
             ops = self._made.ops(planner, schedule, params, returns, name)
         return Piece(count, tuple(args), params, ops, returns, tiles)

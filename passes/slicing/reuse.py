@@ -8,7 +8,7 @@ from torch.fx import Node
 
 from penstock.passes.analysis.aliases import Buffer
 from penstock.passes.analysis.axes import Axis, WholeError
-from penstock.passes.core.shapes import nbytes, value_of
+from penstock.passes.slicing.facts import Facts
 from penstock.passes.slicing.tiling import Tiling, Window, spans
 from penstock.passes.slicing.timeline import Timeline
 
@@ -18,10 +18,12 @@ class Memory:
 
     Args:
         views: for each node, the buffer that it looks into.
+        facts: about the nodes of the graph.
     """
 
-    def __init__(self, line: Timeline, views: Mapping[Node, Buffer | None]) -> None:
+    def __init__(self, line: Timeline, views: Mapping[Node, Buffer | None], facts: Facts) -> None:
         self._line = line
+        self._facts = facts
         self._views = views
         self._index = {node: index for index, node in enumerate(line.nodes)}
         self._looking: dict[Node, list[Node]] = {}  # into the buffer of each node
@@ -34,22 +36,23 @@ class Memory:
 
         Each part reads of that value just the bytes that it writes, and nothing else looks into its memory.
         """
-        taken = self._read_in_step(tiling)
-        if not taken:
+        pairs = [
+            (output, window)
+            for window in self._read_in_step(tiling)
+            for output in tiling.outputs
+            if self._same_bytes(*window, output, tiling.axes[output]) and self._dies(window[0], start, stop)
+        ]
+        if not pairs:
             return {}
         try:
             parts = [spans(tiling, low, low + 1) for low in sorted({0, tiling.size // 2, tiling.size - 1})]
         except WholeError:
             return {}
         found: dict[Node, Node] = {}
-        for output in tiling.outputs:
-            for source, axis in taken:
-                if source in found.values() or not self._dies(source, start, stop):
-                    continue
-                in_step = all(part.windows.get((source, axis)) == part.tiles[output] for part in parts)
-                if in_step and _same_bytes(source, axis, output, tiling.axes[output]):
-                    found[output] = source
-                    break
+        for output, window in pairs:
+            free = output not in found and window[0] not in found.values()
+            if free and all(part.windows.get(window) == part.tiles[output] for part in parts):
+                found[output] = window[0]
         return found
 
     def _dies(self, value: Node, start: int, stop: int) -> bool:
@@ -58,7 +61,7 @@ class Memory:
         if (
             buffer is None
             or buffer.node.op != "call_function"
-            or nbytes(value_of(value)) != nbytes(value_of(buffer.node))
+            or self._facts[value].bytes != self._facts[buffer.node].bytes
         ):
             return False
         last_use = self._line.last_use
@@ -85,12 +88,11 @@ class Memory:
                     spoiled.add(self._views[source])
         return [(source, axis) for source, axis in taken.items() if self._views[source] not in spoiled]
 
-
-def _same_bytes(one: Node, along: Axis, other: Node, across: Axis) -> bool:
-    """Whether equal positions of two values are the same bytes of equally large memory."""
-    a, b = value_of(one), value_of(other)
-    if nbytes(a) != nbytes(b) or a.element_size() != b.element_size() or along.size != across.size:
-        return False
-    if along.is_contiguous(tuple(a.shape)) and across.is_contiguous(tuple(b.shape)):
-        return True
-    return tuple(a.shape) == tuple(b.shape) and along == across
+    def _same_bytes(self, one: Node, along: Axis, other: Node, across: Axis) -> bool:
+        """Whether equal positions of two values are the same bytes of equally large memory."""
+        a, b = self._facts[one], self._facts[other]
+        if a.bytes != b.bytes or a.item_bytes != b.item_bytes or along.size != across.size:
+            return False
+        if along.is_contiguous(a.shape) and across.is_contiguous(b.shape):
+            return True
+        return a.shape == b.shape and along == across

@@ -17,10 +17,10 @@ import torch
 from torch.fx import Node
 
 from penstock.passes.analysis.aliases import is_view
-from penstock.passes.analysis.axes import Axis, CoarserError, Reach, WholeError, inputs_of, reach
+from penstock.passes.analysis.axes import Axis, CoarserError, Reach, WholeError, reach
 from penstock.passes.analysis.axes.reductions import reduces
 from penstock.passes.analysis.axes.rules import Needs
-from penstock.passes.slicing.estimates import is_cheap
+from penstock.passes.slicing.facts import Facts
 
 Range = tuple[int, int]
 Window = tuple[Node, Axis]
@@ -44,6 +44,7 @@ class Tiling:
         outputs: the results of `sliced` that are used after the run.
         size: the most parts that there can be.
         sweeps: reductions that `sliced` needs whole, of values that `sliced` makes, in order; they run after `hoisted`.
+        facts: about the nodes of the graph.
     """
 
     sliced: tuple[Node, ...]
@@ -54,6 +55,7 @@ class Tiling:
     outputs: tuple[Node, ...]
     size: int
     sweeps: tuple[Sweep, ...] = ()
+    facts: Facts = field(default_factory=Facts, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Tiler:
     """Cuts runs of one graph; what the rules answer is asked once."""
 
     def __init__(self) -> None:
-        self._sources: dict[Node, Mapping[str, Node]] = {}
+        self.facts = Facts()
         self._answers: dict[tuple[Node, Axis], Needs | WholeError | CoarserError] = {}
 
     def tile(self, run: Sequence[Node], outputs: Set[Node], seed: Node, axis: Axis, sweeping: bool = False) -> Tiling:
@@ -133,7 +135,7 @@ class Tiler:
         mixed: set[Node] = set()  # needed along several axes
         swept: list[Node] = []
         for node in reversed(run):
-            if node in axes and (node not in whole or is_cheap(node)):
+            if node in axes and (node not in whole or self.facts[node].is_cheap):
                 try:
                     needs[node] = self._needs(node, axes[node], fine)
                 except WholeError:
@@ -146,22 +148,22 @@ class Tiler:
                 swept.append(node)
                 continue
             found = needs.get(node)
-            for key, source in self.sources(node).items() if found is not None else ():
+            for key, source in self.facts[node].sources.items() if found is not None else ():
                 need = found[key] if found is not None else None
                 if source in inside and need is not None and axes.setdefault(source, need.axis) != need.axis:
                     mixed.add(source)
                 if source in inside and (need is None or node in whole or source in mixed):
                     whole.add(source)
             if found is None and node in whole:
-                whole.update(source for source in self.sources(node).values() if source in inside)
+                whole.update(source for source in self.facts[node].sources.values() if source in inside)
         if seed in whole:
             raise WholeError("the result itself is needed whole")
         sliced: dict[Node, None] = {}
         for node in run:
             if node not in needs or node in mixed:
                 continue
-            parts = [source for key, source in self.sources(node).items() if needs[node][key] is not None]
-            again = is_view(node) or all(source in sliced for source in parts if source in inside)
+            parts = [source for key, source in self.facts[node].sources.items() if needs[node][key] is not None]
+            again = self.facts[node].is_view or all(source in sliced for source in parts if source in inside)
             if node not in whole or again:
                 sliced[node] = None
         reductions = [node for node in reversed(swept) if node.all_input_nodes[0] not in whole]
@@ -170,27 +172,22 @@ class Tiler:
             hoisted=tuple(node for node in run if node in whole and node not in reductions),
             axes={node: axes[node] for node in sliced},
             needs={node: needs[node] for node in sliced},
-            sources={node: self.sources(node) for node in sliced},
+            sources={node: self.facts[node].sources for node in sliced},
             outputs=tuple(node for node in sliced if node in outputs and node not in whole),
             size=axis.size,
+            facts=self.facts,
         )
         if any(source in reductions for node in made.hoisted for source in node.all_input_nodes):
             raise WholeError("what is needed whole comes from a reduction along the axis")
         sweeps = tuple(Sweep(node, _leading_to(node.all_input_nodes[0], made)) for node in reductions)
         return replace(made, sweeps=sweeps)
 
-    def sources(self, node: Node) -> Mapping[str, Node]:
-        """The tensor arguments of an operator by key."""
-        if node not in self._sources:
-            self._sources[node] = inputs_of(node)
-        return self._sources[node]
-
     def _needs(self, node: Node, axis: Axis, fine: bool) -> Needs:
         answer = self._answers.get((node, axis))
         if answer is None:
             answer = self._answers[node, axis] = self._asked(node, axis)
         if isinstance(answer, CoarserError) and answer.reach is not None and fine:
-            return dict.fromkeys(self.sources(node), answer.reach)
+            return dict.fromkeys(self.facts[node].sources, answer.reach)
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -200,7 +197,7 @@ class Tiler:
             needs = reach(node, axis)
         except (WholeError, CoarserError) as error:
             return error
-        for key, source in self.sources(node).items():
+        for key, source in self.facts[node].sources.items():
             if source.op == "get_attr" and needs[key] is not None and not self._takes_tables(node):
                 return WholeError(f"'{node.name}' would need parts of the weight '{source.target}'")
         return needs
@@ -274,6 +271,8 @@ def spans(tiling: Tiling, low: int, high: int) -> Spans:
 
 def clipped(need: Reach, made: Range) -> tuple[Range, tuple[int, int]]:
     """The positions that exist of those needed, and how many lie before and behind them."""
+    if need.num == need.den and need.first == need.last == 0:
+        return made, (0, 0)
     first, last = need.needs(*made)
     size = need.axis.size
     low, high = min(max(first, 0), size), max(min(last, size), 0)

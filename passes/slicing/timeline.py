@@ -121,6 +121,7 @@ def _bytes(buffer: Buffer) -> int:
 
 def part_bytes(tiling: Tiling, found: Spans, attention: Attention) -> int:
     """The most bytes alive inside of one part: results in parts, and gathered windows."""
+    facts = tiling.facts
     running = [node for node in tiling.sliced if node in found.made]
     sizes: dict[object, int] = {}
     first: dict[object, int] = {}
@@ -137,12 +138,12 @@ def part_bytes(tiling: Tiling, found: Spans, attention: Attention) -> int:
                 used.append((source, need and need.axis))
         for each in used:
             if isinstance(each, tuple) and each not in first:
-                sizes[each] = gathered_bytes(found, each)
+                sizes[each] = gathered_bytes(tiling, found, each)
                 first[each] = index
             last[each] = index
-        owner[node] = used[0] if is_view(node) and used else node
+        owner[node] = used[0] if facts[node].is_view and used else node
         if owner[node] is node:
-            sizes[node] = nbytes(value_of(node)) * (high - low) // tiling.axes[node].size
+            sizes[node] = facts[node].bytes * (high - low) // tiling.axes[node].size
             first[node] = index
         last[owner[node]] = index
     for output in tiling.outputs:
@@ -162,13 +163,14 @@ def part_bytes(tiling: Tiling, found: Spans, attention: Attention) -> int:
     return most
 
 
-def gathered_bytes(found: Spans, window: Window) -> int:
+def gathered_bytes(tiling: Tiling, found: Spans, window: Window) -> int:
     """Bytes of a window's copy; none where its positions lie side by side, for then it is read where it is."""
     source, axis = window
-    if axis.is_contiguous(tuple(value_of(source).shape)):
+    held = tiling.facts[source]
+    if axis.is_contiguous(held.shape):
         return 0
     low, high = found.windows[window]
-    return nbytes(value_of(source)) * (high - low) // axis.size
+    return held.bytes * (high - low) // axis.size
 
 
 def _padded_bytes(tiling: Tiling, found: Spans, node: Node) -> int:
@@ -178,7 +180,7 @@ def _padded_bytes(tiling: Tiling, found: Spans, node: Node) -> int:
         need = tiling.needs[node][key]
         if need is not None and (before or after):
             (low, high), _ = clipped(need, found.made[node])
-            total += nbytes(value_of(tiling.sources[node][key])) * (high - low + before + after) // need.axis.size
+            total += tiling.facts[tiling.sources[node][key]].bytes * (high - low + before + after) // need.axis.size
     return total
 
 

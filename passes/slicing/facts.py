@@ -1,0 +1,70 @@
+"""What the search asks of one operator again and again, found out once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch.fx import Node
+
+from penstock.passes.analysis.aliases import is_view
+from penstock.passes.analysis.axes import inputs_of
+from penstock.passes.analysis.cost import node_flops
+from penstock.passes.core.shapes import nbytes, value_of
+from penstock.passes.slicing.estimates import is_cheap, seconds_of
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One node of a graph that does not change any more."""
+
+    node: Node
+
+    @cached_property
+    def bytes(self) -> int:
+        """Of its result."""
+        return nbytes(value_of(self.node))
+
+    @cached_property
+    def item_bytes(self) -> int:
+        """Of one element."""
+        return int(value_of(self.node).element_size())
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Of its result."""
+        return tuple(value_of(self.node).shape)
+
+    @cached_property
+    def is_view(self) -> bool:
+        """Whether it moves no data."""
+        return self.node.op == "call_function" and is_view(self.node)
+
+    @cached_property
+    def sources(self) -> Mapping[str, Node]:
+        """Its tensor arguments by key."""
+        return inputs_of(self.node)
+
+    @cached_property
+    def seconds(self) -> float:
+        """How long it takes, as estimated."""
+        return seconds_of(self.node)
+
+    @cached_property
+    def flops(self) -> int:
+        """Its arithmetic."""
+        return node_flops(self.node)
+
+    @cached_property
+    def is_cheap(self) -> bool:
+        """Whether its bytes take longer than its arithmetic."""
+        return is_cheap(self.node)
+
+
+class Facts(dict[Node, Fact]):
+    """The facts about every node of a graph, found out when first asked for."""
+
+    def __missing__(self, node: Node) -> Fact:
+        fact = self[node] = Fact(node)
+        return fact
