@@ -131,14 +131,15 @@ class Groups:
         self._inner_planner = inner
         self._index = {node: index for index, node in enumerate(line.nodes)}
         held = buffers_of(module.graph)
-        self._views: dict[Node, Buffer | None] = {node: (found[0] if found else None) for node, found in held.items()}
+        self.views: dict[Node, Buffer | None] = {node: (found[0] if found else None) for node, found in held.items()}
         self._tiler = Tiler()
+        self._facts = self._tiler.facts
         self._tilings: dict[tuple[int, int, Axis, bool], Tiling | None] = {}
         self._frames: dict[tuple[int, int, Axis, bool], _Frame] = {}
         self._parts: dict[tuple[int, int, Axis, Node | None, int], tuple[int, float, float, int]] = {}
         self._inner: dict[tuple[int, int, Axis, Node | None, int, int], Planner] = {}
         self._before: dict[tuple[int, int, Axis, bool], Planner] = {}
-        self._memory = Memory(line, self._views, self._tiler.facts)
+        self._memory = Memory(line, self.views, self._facts)
 
     def of(self, start: int, stop: int, budget: int, nested: bool) -> list[Group]:
         """The groups that make a run under a budget, one for each axis of its largest result at most.
@@ -146,12 +147,10 @@ class Groups:
         Args:
             nested: whether parts may be cut again.
         """
-        made = self.made(start, stop)
-        if not made or self.line.live[start] > budget:
+        seed = self._seed(start, stop)
+        if seed is None or self.line.live[start] > budget:
             return []
-        facts = self._tiler.facts
-        seed = max(made, key=lambda node: (facts[node].bytes, self._index[node]))
-        shape = facts[seed].shape
+        shape = self._facts[seed].shape
         axes = [Axis.of(shape, dim) for dim, extent in enumerate(shape) if extent > 1]
         found = (self._along(start, stop, seed, axis, budget, nested) for axis in axes)
         return [group for group in found if group is not None]
@@ -181,15 +180,12 @@ class Groups:
             tiling = self._tiling(start, stop, seed, axis, sweeping)
             if tiling is None or (sweeping and not tiling.sweeps):
                 continue
-            key = (start, stop, axis, sweeping)
-            if key not in self._frames:
-                self._frames[key] = self._frame(start, stop, tiling)
-            frame = self._frames[key]
+            frame = self._framed(start, stop, axis, tiling)
             if max(frame.base, frame.before) > budget:
                 continue
             hoist: Schedule | None = None
             if frame.hoist > budget:
-                hoist = self._hoist(key, tiling, budget, self.line.live[start]) if nested else None
+                hoist = self._hoist((start, stop, axis, sweeping), tiling, budget, self.line.live[start]) if nested else None
                 if hoist is None:
                     continue
             sweeps: list[Cut] = []
@@ -226,17 +222,15 @@ class Groups:
             WholeError: the run cannot be made so; the text says why.
         """
         start, stop = run
-        made = self.made(start, stop)
-        if not made:
+        seed = self._seed(start, stop)
+        if seed is None:
             raise WholeError("nothing that it makes is used")
-        facts = self._tiler.facts
-        seed = max(made, key=lambda node: (facts[node].bytes, self._index[node]))
-        shape = facts[seed].shape
+        shape = self._facts[seed].shape
         if not 0 <= dim < len(shape):
             raise WholeError(f"'{seed.name}' has {len(shape)} dimensions, there is no dimension {dim}")
         axis = Axis.of(shape, dim)
         operators = self.line.with_views(self.line.nodes[start:stop])
-        tiling = self._tiler.tile(operators, set(made), seed, axis, bool(sweeps))
+        tiling = self._tiler.tile(operators, set(self.made(start, stop)), seed, axis, bool(sweeps))
         if len(tiling.sweeps) != len(sweeps):
             raise WholeError(f"it has {len(tiling.sweeps)} reductions to sweep, not {len(sweeps)}")
         if hoisted is not None and not tiling.hoisted:
@@ -266,6 +260,21 @@ class Groups:
             raise WholeError(f"its parts cannot be cut again to {again} bytes")
         return cut
 
+    def alike(self, group: Group, offset: int) -> Group:
+        """A group for a run that is like another one's, some operators further on."""
+        start, stop = group.start + offset, group.stop + offset
+        seed = self._seed(start, stop)
+        assert seed is not None
+        tiling = self._tiling(start, stop, seed, group.axis, bool(group.sweeps))
+        assert tiling is not None
+        frame = self._framed(start, stop, group.axis, tiling)
+        return self._assembled(start, stop, group.axis, tiling, frame, group.cut, group.sweeps, group.hoist)
+
+    def _seed(self, start: int, stop: int) -> Node | None:
+        """The largest value that a run makes for later, along which it is cut."""
+        made = self.made(start, stop)
+        return max(made, key=lambda node: (self._facts[node].bytes, self._index[node]), default=None)
+
     def _assembled(
         self,
         start: int,
@@ -292,9 +301,15 @@ class Groups:
                 self._tilings[key] = None
         return self._tilings[key]
 
+    def _framed(self, start: int, stop: int, axis: Axis, tiling: Tiling) -> _Frame:
+        key = (start, stop, axis, bool(tiling.sweeps))
+        if key not in self._frames:
+            self._frames[key] = self._frame(start, stop, tiling)
+        return self._frames[key]
+
     def _frame(self, start: int, stop: int, tiling: Tiling) -> _Frame:
         kept = set(self.kept(tiling, stop))
-        most, stays = run_peak(tiling.hoisted, kept, self._views, self._attention)
+        most, stays = run_peak(tiling.hoisted, kept, self.views, self._attention)
         stays += sum(tiling.facts[sweep.node].bytes for sweep in tiling.sweeps)
         reuses = self._memory.reuses(start, stop, tiling)
         made = sum(tiling.facts[node].bytes for node in tiling.outputs if node not in reuses)

@@ -22,6 +22,7 @@ from penstock.passes.analysis.memory import Attention
 from penstock.passes.core.program import placeholders
 from penstock.passes.slicing.groups import Group, Groups
 from penstock.passes.slicing.timeline import Timeline, timeline
+from penstock.passes.slicing.twins import Twins
 
 _STARTS = 28  # borders looked back from the end of a run
 _NESTED = 12  # of them for runs whose parts are cut again
@@ -82,6 +83,8 @@ class Planner:
         self._depth = depth
         self._known: dict[Any, Planner] = {} if known is None else known
         self._plans: dict[tuple[int, bool], Schedule | None] = {}
+        self._twins = Twins(self.line, self.groups.views)
+        self._endings: dict[Any, tuple[int, list[Group]]] = {}  # the border of the first of runs alike, and its groups
         self._hopeless = {False: 0, True: 0}  # budgets for which nothing was found, without and with nesting
 
     def inner(self, body: GraphModule) -> Planner:
@@ -218,12 +221,23 @@ class Planner:
 
     def _ending(self, stop: int, starts: list[int], budget: int, reached: Container[int], nested: bool) -> list[Group]:
         """The groups that end at a border: all that are cut once, or the shortest that is cut again."""
+        tried = [
+            start
+            for start in (starts[:_NESTED] if nested else starts)
+            if start in reached and max(self.line.during[start:stop], default=0) > budget
+        ]
+        if not tried:
+            return []
+        key = nested, budget, tuple(stop - start for start in tried), self._twins.key(tried[-1], stop)
+        if key in self._endings:
+            border, known = self._endings[key]
+            return [self.groups.alike(group, stop - border) for group in known]
         found: list[Group] = []
-        for start in starts[:_NESTED] if nested else starts:
-            if start in reached and max(self.line.during[start:stop], default=0) > budget:
-                found += self.groups.of(start, stop, budget, nested)
-                if nested and found:
-                    break
+        for start in tried:
+            found += self.groups.of(start, stop, budget, nested)
+            if nested and found:
+                break
+        self._endings[key] = stop, found
         return found
 
 
