@@ -71,7 +71,7 @@ class Reach:
     @property
     def is_parallel(self) -> bool:
         """Whether position i needs position i only."""
-        return (self.num, self.den, self.first, self.last, self.optional) == (1, 1, 0, 0, False)
+        return self.num == self.den == 1 and not (self.first or self.last or self.optional)
 
     def needs(self, low: int, high: int) -> tuple[int, int]:
         """The range needed, padding included: it may begin below 0 and end beyond the axis."""
