@@ -21,6 +21,7 @@ from torch.fx import GraphModule, Node
 
 from penstock.passes.analysis.aliases import is_view
 from penstock.passes.core.arguments import arguments_of
+from penstock.passes.core.ops import CAUSAL_ATTENTION
 from penstock.passes.core.printer import op_name
 from penstock.passes.core.program import Program
 from penstock.passes.core.shapes import nbytes, value_of
@@ -212,6 +213,7 @@ _CONTRACTIONS: dict[Any, Callable[[Node, Mapping[str, Any]], int]] = {
     aten.addmv.default: _product_and_sum("mat"),
     aten.baddbmm.default: _product_and_sum("batch1"),
     aten.scaled_dot_product_attention.default: _attention,
+    CAUSAL_ATTENTION: _attention,
 }
 
 _PER_ELEMENT_READ: dict[Any, int] = {

@@ -17,6 +17,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from penstock.passes.analysis.aliases import Buffer, buffers_of
+from penstock.passes.core.ops import CAUSAL_ATTENTION
 from penstock.passes.core.printer import op_name
 from penstock.passes.core.program import (
     Call,
@@ -299,7 +300,7 @@ def _operators(module: GraphModule) -> list[Node]:
 
 def score_bytes(node: Node) -> int:
     """Bytes of the two score buffers of an attention that stores its scores, 0 for every other operator."""
-    if node.target is not torch.ops.aten.scaled_dot_product_attention.default:
+    if node.target not in (torch.ops.aten.scaled_dot_product_attention.default, CAUSAL_ATTENTION):
         return 0
     query, key = (tensor_of(argument) for argument in node.args[:2])  # type: ignore[arg-type]
     return 2 * math.prod(query.shape[:-1]) * key.shape[-2] * query.element_size()

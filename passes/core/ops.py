@@ -1,4 +1,7 @@
-"""Operators of penstock's own, which capture never makes: halves of a group norm, so that the halves can run apart."""
+"""Operators of penstock's own, which capture never makes, for what is to run in parts.
+
+Halves of a group norm, so that the halves can run apart; causal attention of some of the queries.
+"""
 
 from __future__ import annotations
 
@@ -53,5 +56,32 @@ def _(x: Tensor, stats: Tensor, weight: Tensor | None, bias: Tensor | None, eps:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
+@torch.library.custom_op("penstock::causal_attention", mutates_args=())
+def causal_attention(
+    query: Tensor, key: Tensor, value: Tensor, positions: Tensor, scale: float | None, enable_gqa: bool
+) -> Tensor:
+    """Attention in which a query sees the keys from the first up to that of its own position.
+
+    Args:
+        query: [*batch, queries, width].
+        key: [*batch, keys, width].
+        value: [*batch, keys, value width].
+        positions: [queries] in int64.
+        scale, enable_gqa: as in torch's `scaled_dot_product_attention`.
+    """
+    seen = positions[:, None] >= torch.arange(key.shape[-2])
+    return torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, seen, scale=scale, enable_gqa=enable_gqa
+    ).contiguous()
+
+
+@causal_attention.register_fake
+def _(
+    query: Tensor, key: Tensor, value: Tensor, positions: Tensor, scale: float | None, enable_gqa: bool
+) -> Tensor:
+    return query.new_empty((*query.shape[:-1], value.shape[-1]))
+
+
+CAUSAL_ATTENTION = torch.ops.penstock.causal_attention.default
 GROUP_STATS = torch.ops.penstock.group_stats.default
 GROUP_NORMALIZE = torch.ops.penstock.group_normalize.default

@@ -1,19 +1,23 @@
 """The form of a graph that is easiest to cut, and back.
 
 Every value is one tensor: splits are slices. A group norm is its two halves, because normalising goes position by
-position once the statistics are known. Where both halves end up in one graph they become a group norm again.
+position once the statistics are known. Where both halves end up in one graph they become a group norm again. Causal
+attention is told the positions of its queries; where it has all of them it needs no telling, and where it has some, its
+part of the mask is made of them, so that one graph serves all parts.
 """
 
 from __future__ import annotations
 
+import math
 import operator
 
 import torch
 from torch.fx import GraphModule, Node
 
 from penstock.passes.core.arguments import arguments_of
-from penstock.passes.core.ops import GROUP_NORMALIZE, GROUP_STATS
+from penstock.passes.core.ops import CAUSAL_ATTENTION, GROUP_NORMALIZE, GROUP_STATS
 from penstock.passes.core.rewriter import Rewriter
+from penstock.passes.core.shapes import dtype_of, shape_of
 
 aten = torch.ops.aten
 _SPLITS = (aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, aten.unbind.int)
@@ -30,6 +34,13 @@ def prepared(module: GraphModule) -> GraphModule:
         emit = edit.at(node)
         stats = emit(GROUP_STATS, held["input"], held["num_groups"])
         edit.replace(node, emit(GROUP_NORMALIZE, held["input"], stats, held["weight"], held["bias"], held["eps"]))
+    for node in edit.nodes(aten.scaled_dot_product_attention.default):
+        held = arguments_of(node)
+        if held["is_causal"] and held["attn_mask"] is None and not held["dropout_p"]:
+            emit = edit.at(node)
+            positions = emit(aten.arange.start_step, 0, shape_of(held["query"])[-2])
+            operands = [held[name] for name in ("query", "key", "value")]
+            edit.replace(node, emit(CAUSAL_ATTENTION, *operands, positions, held["scale"], held["enable_gqa"]))
     return edit.finish() if edit.changed else module
 
 
@@ -53,11 +64,39 @@ def _replace_split(edit: Rewriter, node: Node) -> None:
 
 
 def restored(module: GraphModule) -> GraphModule:
-    """The graph with the halves of group norms together again, where both are there."""
+    """The graph in operators that back ends know: what was taken apart is together again where all of it is there."""
     edit = Rewriter(module, made_by=_MADE_BY)
     for node in edit.nodes(GROUP_NORMALIZE):
         x, stats, weight, bias, eps = node.args
         if isinstance(stats, Node) and stats.target is GROUP_STATS and stats.args[0] is x and len(stats.users) == 1:
             groups = stats.args[1]
             edit.replace(node, edit.at(node)(aten.group_norm.default, x, groups, weight, bias, eps))
+    for node in edit.nodes(CAUSAL_ATTENTION):
+        _restore_attention(edit, node)
     return edit.finish() if edit.changed else module
+
+
+def _restore_attention(edit: Rewriter, node: Node) -> None:
+    query, key, value, positions, scale, grouped = node.args
+    assert isinstance(query, Node) and isinstance(key, Node) and isinstance(positions, Node)
+    emit = edit.at(node)
+    whole = positions.target is aten.arange.start_step
+    mask = None
+    if not whole:
+        rows = emit(aten.unsqueeze.default, positions, 1)
+        seen = emit(aten.ge.Tensor, rows, emit(aten.arange.start_step, 0, shape_of(key)[-2]))
+        # Added, not selected: kernels would turn a boolean mask into this one, in memory that no plan counts.
+        zero, never = (emit(aten.full.default, [], number, dtype=dtype_of(query)) for number in (0.0, -math.inf))
+        mask = emit(aten.where.self, seen, zero, never)
+    attention = emit(
+        aten.scaled_dot_product_attention.default,
+        query,
+        key,
+        value,
+        mask,
+        0.0,
+        whole,
+        scale=scale,
+        enable_gqa=grouped,
+    )
+    edit.replace(node, attention)

@@ -20,6 +20,7 @@ from penstock.passes.analysis.aliases import is_view
 from penstock.passes.analysis.axes import Axis, CoarserError, Reach, WholeError, reach
 from penstock.passes.analysis.axes.reductions import reduces
 from penstock.passes.analysis.axes.rules import Needs
+from penstock.passes.core.ops import CAUSAL_ATTENTION
 from penstock.passes.slicing.facts import Facts
 
 Range = tuple[int, int]
@@ -215,7 +216,7 @@ def looked_at(node: Node, source: Node) -> Node:
     Attention reads permuted queries, keys and values where they lie, so a part makes their views itself. Any other
     kernel would make a copy, which is better made once.
     """
-    if node.target is not torch.ops.aten.scaled_dot_product_attention.default:
+    if node.target not in (torch.ops.aten.scaled_dot_product_attention.default, CAUSAL_ATTENTION):
         return source
     while source.op == "call_function" and is_view(source) and source.all_input_nodes == [source.args[0]]:
         source = source.all_input_nodes[0]

@@ -10,6 +10,7 @@ from torch.fx import GraphModule, Node
 
 from penstock.passes.analysis.aliases import Buffer, buffers_of, is_view
 from penstock.passes.analysis.memory import Attention, score_bytes
+from penstock.passes.core.ops import CAUSAL_ATTENTION
 from penstock.passes.core.program import placeholders, result_nodes
 from penstock.passes.core.shapes import nbytes, value_of
 from penstock.passes.slicing.tiling import PART_OF, Spans, Tiling, Window, clipped
@@ -156,6 +157,8 @@ def part_bytes(tiling: Tiling, found: Spans, attention: Attention) -> int:
     for index, node in enumerate(running):
         live += change[index]
         extra = 0 if node.target is aten.constant_pad_nd.default else _padded_bytes(tiling, found, node)
+        if node.target is CAUSAL_ATTENTION:
+            extra += _mask_bytes(tiling, found, node)
         if attention == "materialized" and score_bytes(node):
             low, high = found.made[node]
             extra += score_bytes(node) * (high - low) // tiling.axes[node].size
@@ -182,6 +185,15 @@ def _padded_bytes(tiling: Tiling, found: Spans, node: Node) -> int:
             (low, high), _ = clipped(need, found.made[node])
             total += tiling.facts[tiling.sources[node][key]].bytes * (high - low + before + after) // need.axis.size
     return total
+
+
+def _mask_bytes(tiling: Tiling, found: Spans, node: Node) -> int:
+    """Bytes of the mask that some queries of causal attention need, as a condition and as what is added to scores."""
+    if tiling.needs[node]["positions"] is None:
+        return 0
+    low, high = found.made[node]
+    keys = tiling.facts[tiling.sources[node]["key"]].shape[-2]
+    return keys * ((high - low) * (1 + tiling.facts[node].item_bytes) + 8)
 
 
 def run_peak(

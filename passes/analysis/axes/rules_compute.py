@@ -11,7 +11,7 @@ from torch.fx import Node
 from penstock.passes.analysis.axes.axis import Axis, CoarserError, Reach, WholeError
 from penstock.passes.analysis.axes.rules import Emit, Needs, Part, crop, inputs_of, rule
 from penstock.passes.core.arguments import arguments_of
-from penstock.passes.core.ops import GROUP_NORMALIZE, GROUP_STATS
+from penstock.passes.core.ops import CAUSAL_ATTENTION, GROUP_NORMALIZE, GROUP_STATS
 from penstock.passes.core.shapes import shape_of
 
 aten = torch.ops.aten
@@ -234,7 +234,12 @@ def _reduction(node: Node, axis: Axis) -> Needs:
     return {key: Reach(axis.at(kept[axis.dim]))}
 
 
-@rule(aten.scaled_dot_product_attention.default)
+def _attended(part: Part, emit: Emit, arguments: dict[str, Any]) -> None:
+    if part.axis.dim < len(part.shape) - 2 and "positions" in arguments:  # all queries: no need to be told which
+        arguments["positions"] = emit(aten.arange.start_step, 0, part.shape[-2])
+
+
+@rule(aten.scaled_dot_product_attention.default, CAUSAL_ATTENTION, make=_attended)
 def _attention(node: Node, axis: Axis) -> Needs:
     inputs = inputs_of(node)
     arguments = arguments_of(node)
@@ -244,9 +249,11 @@ def _attention(node: Node, axis: Axis) -> Needs:
     if axis.dim == rank - 1:
         raise WholeError("each part would compute all scores again")
     if axis.dim == rank - 2:
-        if arguments["is_causal"]:
+        if arguments.get("is_causal"):
             raise WholeError("causal attention counts its queries from the first")
         needs["query"] = Reach(axis)
+        if "positions" in inputs:
+            needs["positions"] = Reach(axis.at(0))
     else:
         for key in ("query", "key", "value"):
             held = shape_of(inputs[key])
@@ -255,7 +262,7 @@ def _attention(node: Node, axis: Axis) -> Needs:
             if held[axis.dim] == axis.extent:
                 needs[key] = Reach(axis)
             elif held[axis.dim] != 1:  # grouped queries: a head of keys serves a run of heads
-                raise WholeError("queries share their keys in groups")
+                needs[key] = _grouped(held[axis.dim], axis)
     if "attn_mask" in inputs:
         mask = shape_of(inputs["attn_mask"])
         dim = axis.dim - (rank - len(mask))
@@ -301,6 +308,15 @@ def _upsample_linear(node: Node, axis: Axis) -> Needs:
     if axis.dim > 1:
         raise WholeError("positions are blended")
     return {"input": Reach(axis)}
+
+
+def _grouped(heads: int, axis: Axis) -> Reach:
+    """The heads of keys that a part of the heads of queries needs."""
+    if axis.outer == 1 and heads % axis.size == 0:
+        return Reach(Axis(axis.dim, 1, axis.size, heads // axis.size))
+    if axis.outer == 1 and math.gcd(heads, axis.size) > 1:
+        raise CoarserError(math.gcd(heads, axis.size))
+    raise WholeError("queries share their keys in groups")
 
 
 @rule(aten.embedding.default)
