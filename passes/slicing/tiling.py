@@ -272,7 +272,7 @@ def spans(tiling: Tiling, low: int, high: int) -> Spans:
 
 def clipped(need: Reach, made: Range) -> tuple[Range, tuple[int, int]]:
     """The positions that exist of those needed, and how many lie before and behind them."""
-    if need.is_parallel:
+    if need.is_parallel and made[1] <= need.axis.size:
         return made, (0, 0)
     first, last = need.needs(*made)
     size = need.axis.size
