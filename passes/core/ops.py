@@ -76,9 +76,7 @@ def causal_attention(
 
 
 @causal_attention.register_fake
-def _(
-    query: Tensor, key: Tensor, value: Tensor, positions: Tensor, scale: float | None, enable_gqa: bool
-) -> Tensor:
+def _(query: Tensor, key: Tensor, value: Tensor, positions: Tensor, scale: float | None, enable_gqa: bool) -> Tensor:
     return query.new_empty((*query.shape[:-1], value.shape[-1]))
 
 

@@ -78,7 +78,9 @@ def restored(module: GraphModule) -> GraphModule:
 
 def _restore_attention(edit: Rewriter, node: Node) -> None:
     query, key, value, positions, scale, grouped = node.args
-    assert isinstance(query, Node) and isinstance(key, Node) and isinstance(positions, Node)
+    assert isinstance(query, Node)
+    assert isinstance(key, Node)
+    assert isinstance(positions, Node)
     emit = edit.at(node)
     whole = positions.target is aten.arange.start_step
     mask = None

@@ -185,7 +185,11 @@ class Groups:
                 continue
             hoist: Schedule | None = None
             if frame.hoist > budget:
-                hoist = self._hoist((start, stop, axis, sweeping), tiling, budget, self.line.live[start]) if nested else None
+                hoist = (
+                    self._hoist((start, stop, axis, sweeping), tiling, budget, self.line.live[start])
+                    if nested
+                    else None
+                )
                 if hoist is None:
                     continue
             sweeps: list[Cut] = []

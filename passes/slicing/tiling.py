@@ -23,6 +23,7 @@ from penstock.passes.analysis.axes.rules import Needs
 from penstock.passes.core.ops import CAUSAL_ATTENTION
 from penstock.passes.slicing.facts import Facts
 
+aten = torch.ops.aten
 Range = tuple[int, int]
 Window = tuple[Node, Axis]
 """A value from before the loop, and the axis along which the loop takes it in parts."""
@@ -198,16 +199,18 @@ class Tiler:
             needs = reach(node, axis)
         except (WholeError, CoarserError) as error:
             return error
-        for key, source in self.facts[node].sources.items():
-            if source.op == "get_attr" and needs[key] is not None and not self._takes_tables(node):
-                return WholeError(f"'{node.name}' would need parts of the weight '{source.target}'")
+        sources = self.facts[node].sources
+        taken = [source for key, source in sources.items() if source.op == "get_attr" and needs[key] is not None]
+        if taken and not self._takes_tables(node, needs):
+            return WholeError(f"'{node.name}' would need parts of the weight '{taken[0].target}' alone")
         return needs
 
-    @staticmethod
-    def _takes_tables(node: Node) -> bool:
+    def _takes_tables(self, node: Node, needs: Needs) -> bool:
         """Whether an operator may take a weight in parts: not where each part would need all of the other arguments."""
+        others = [needs[key] for key, source in self.facts[node].sources.items() if source.op != "get_attr"]
         is_pointwise = torch.Tag.pointwise in getattr(node.target, "tags", ())
-        return is_view(node) or is_pointwise or node.target in (torch.ops.aten.cat.default, torch.ops.aten.copy.default)
+        free = is_view(node) or is_pointwise or node.target in (aten.cat.default, aten.copy.default)
+        return free or not others or any(need is not None for need in others)
 
 
 def looked_at(node: Node, source: Node) -> Node:
@@ -216,7 +219,7 @@ def looked_at(node: Node, source: Node) -> Node:
     Attention reads permuted queries, keys and values where they lie, so a part makes their views itself. Any other
     kernel would make a copy, which is better made once.
     """
-    if node.target not in (torch.ops.aten.scaled_dot_product_attention.default, CAUSAL_ATTENTION):
+    if node.target not in (aten.scaled_dot_product_attention.default, CAUSAL_ATTENTION):
         return source
     while source.op == "call_function" and is_view(source) and source.all_input_nodes == [source.args[0]]:
         source = source.all_input_nodes[0]

@@ -43,6 +43,21 @@ def _matmul(node: Node, axis: Axis) -> Needs:
     return needs
 
 
+@rule(aten.addmm.default, aten.baddbmm.default)
+def _product_and_sum(node: Node, axis: Axis) -> Needs:
+    added, left, right = inputs_of(node).items()
+    rank = len(shape_of(node))
+    needs: dict[str, Reach | None] = {}
+    if axis.dim != rank - 1:
+        needs[left[0]] = Reach(axis)
+    if axis.dim != rank - 2:
+        needs[right[0]] = Reach(axis)
+    dim = axis.dim - (rank - len(shape_of(added[1])))
+    if dim >= 0 and shape_of(added[1])[dim] == axis.extent:
+        needs[added[0]] = Reach(axis.at(dim))
+    return needs
+
+
 def _window(node: Node, dim: int, spatial: int) -> tuple[int, int, int, int]:
     """Kernel size, stride, padding before and dilation of a convolution or pooling along one dimension."""
     arguments = arguments_of(node)

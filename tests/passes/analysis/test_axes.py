@@ -24,6 +24,7 @@ def rand(*shape: int) -> torch.Tensor:
 
 W5_4 = rand(5, 4)
 W5 = rand(5)
+W6_8 = rand(6, 8)
 W6_4_3 = rand(6, 4, 3)
 W6_4_3_3 = rand(6, 4, 3, 3)
 W6 = rand(6)
@@ -64,6 +65,10 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...], int]] = 
     "pad": (lambda a: F.pad(a, (1, 2, 2, 0), value=3.0), ((2, 4, 6),), 3),
     "linear": (lambda a, w=W5_4, u=W5: F.linear(a, w, u), ((2, 6, 4),), 2),
     "matmul": (lambda a, b: a @ b, ((2, 3, 6, 4), (3, 4, 6)), 4),
+    "addmm": (lambda a, b, c: torch.addmm(a, b, c), ((4,), (6, 3), (3, 4)), 2),
+    "baddbmm": (lambda a, b, c: torch.baddbmm(a, b, c), ((2, 6, 1), (2, 6, 3), (2, 3, 4)), 3),
+    "embedding": (lambda a, w=W5_4: F.embedding((a * 5).long(), w), ((2, 6),), 2),
+    "a table looked up": (lambda a, w=W5_4: F.embedding(torch.tensor([3, 0, 1, 4]), w) + a, ((2, 4, 4),), 3),
     "conv1d": (lambda a, w=W6_4_3: F.conv1d(a, w, padding=1), ((2, 4, 8),), 2),
     "conv2d": (lambda a, w=W6_4_3_3, u=W6: F.conv2d(a, w, u, padding=1), ((2, 4, 8, 6),), 3),
     "conv2d with a stride": (lambda a, w=W6_4_3_3: F.conv2d(a, w, stride=2, padding=1), ((2, 4, 8, 12),), 3),
@@ -90,7 +95,17 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...], int]] = 
     "causal attention": (
         lambda q: F.scaled_dot_product_attention(q, q, q, is_causal=True),
         ((2, 2, 6, 4),),
-        2,
+        3,
+    ),
+    "grouped attention": (
+        lambda q, k: F.scaled_dot_product_attention(q, k, k, is_causal=True, enable_gqa=True),
+        ((2, 4, 6, 4), (2, 2, 6, 4)),
+        3,
+    ),
+    "attention with a table": (
+        lambda q, k, m=W6_8: F.scaled_dot_product_attention(q, k, k, m),
+        ((2, 2, 6, 4), (2, 2, 8, 4)),
+        3,
     ),
     "nearest upsampling": (lambda a: F.interpolate(a, scale_factor=2.0), ((2, 4, 4, 6),), 4),
     "bilinear upsampling": (lambda a: F.interpolate(a, scale_factor=2.0, mode="bilinear"), ((2, 4, 4, 6),), 2),

@@ -15,9 +15,9 @@ from penstock.passes.core.errors import BudgetError
 from penstock.passes.core.printer import format_program
 from penstock.passes.core.program import Program, SliceLoop
 from penstock.passes.slicing.feature_slicing import FeatureSlicing
-from penstock.passes.slicing.forms import prepared
+from penstock.passes.slicing.forms import prepared, restored
 from penstock.passes.slicing.planner import Planner
-from tests.passes.slicing.slices import assert_equal, captured, realized
+from tests.passes.slicing.slices import assert_equal, captured, in_parts, realized
 
 
 def sliced(program: Program, share: float, attention: str = "fused") -> Program:
@@ -267,3 +267,61 @@ def test_parts_of_attention_make_the_views_of_keys_and_values_themselves() -> No
     (part,) = [graph for graph in found.graphs.values() if "scaled_dot_product" in str(graph.graph)]
     (attention,) = [node for node in part.graph.nodes if "scaled_dot_product" in str(node.target)]
     assert all(operand.op == "call_function" for operand in attention.args[:3])
+
+
+class PaddedBehind(nn.Module):
+    """A convolution that halves, over values that are padded at their end only, as in image encoders."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.down = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, stride=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.down(nn.functional.pad(self.first(x).sigmoid(), (0, 1, 0, 1))).relu()
+
+
+class Causal(nn.Module):
+    """Queries that see the keys before them, with fewer heads of keys where `groups` is above 1."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+        self.query, self.keys, self.out = nn.Linear(8, 64), nn.Linear(8, 128 // groups), nn.Linear(64, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        query = self.query(x).unflatten(2, (4, 16)).transpose(1, 2)
+        key, value = (each.unflatten(2, (-1, 16)).transpose(1, 2) for each in self.keys(x).chunk(2, 2))
+        seen = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=self.groups > 1)
+        return x + self.out(seen.transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [(PaddedBehind(), (1, 3, 16, 16)), (Causal(1), (2, 32, 8)), (Causal(2), (2, 32, 8))],
+    ids=["padded_behind", "causal", "causal_grouped"],
+)
+def test_every_number_of_parts_along_every_axis_gives_the_same_numbers(
+    model: nn.Module, shape: tuple[int, ...]
+) -> None:
+    program = captured(model, torch.randn(shape, generator=torch.Generator().manual_seed(0)))
+    axes = set()
+    for axis, _, result in in_parts(program):
+        assert_equal(program, result)
+        axes.add(axis.dim)
+    assert {1, 2} & axes
+
+
+def test_causal_attention_is_cut_along_its_queries_by_one_graph_for_all_parts() -> None:
+    program = captured(Causal(1), torch.randn(1, 256, 8))
+    result = sliced(program, 0.3, "materialized")
+    assert memory(result, "materialized").activation_bytes <= 0.3 * memory(program, "materialized").activation_bytes
+    assert len(result.graphs) <= 4
+    assert_equal(program, result)
+
+
+def test_causal_attention_that_runs_whole_stays_as_it_was() -> None:
+    module = prepared(captured(Causal(1), torch.randn(1, 32, 8)).graphs["main"])
+    targets = [str(node.target) for node in restored(module).graph.nodes]
+    assert "penstock.causal_attention.default" in [str(node.target) for node in module.graph.nodes]
+    assert "penstock.causal_attention.default" not in targets
+    assert not any("arange" in target for target in targets)

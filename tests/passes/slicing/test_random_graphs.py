@@ -30,6 +30,8 @@ LAYERS = st.sampled_from(
         "pool",
         "pad",
         "table",
+        "causal",
+        "behind",
     ]
 )
 
@@ -52,6 +54,8 @@ class Random(nn.Module):
             "time": lambda: nn.Conv3d(c, c, (3, 1, 1), padding=(1, 0, 0)),
             "norm": lambda: nn.GroupNorm(2, c),
             "attend": lambda: nn.Linear(c, 3 * c),
+            "causal": lambda: nn.Linear(c, 3 * c),
+            "behind": lambda: nn.Conv3d(c, c, (1, 3, 3), stride=(1, 2, 2)),
             "tokens": lambda: nn.Sequential(nn.LayerNorm(c), nn.Linear(c, 2 * c), nn.ReLU(), nn.Linear(2 * c, c)),
             "down": lambda: nn.Conv3d(c, c, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
             "cat": lambda: nn.Conv3d(2 * c, c, 1),
@@ -63,15 +67,21 @@ class Random(nn.Module):
             b, c, t, h, w = x.shape
             if name == "act":
                 x = F.silu(x)
-            elif name == "attend":
+            elif name in ("attend", "causal"):
                 tokens = x.permute(0, 2, 3, 4, 1).reshape(b * t, h * w, c)
                 q, k, v = layer(tokens).view(b * t, h * w, 3, 2, c // 2).permute(2, 0, 3, 1, 4).unbind(0)
-                mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, t, h, w, c)
+                mixed = (
+                    F.scaled_dot_product_attention(q, k, v, is_causal=name == "causal")
+                    .transpose(1, 2)
+                    .reshape(b, t, h, w, c)
+                )
                 x = x + mixed.permute(0, 4, 1, 2, 3)
             elif name == "tokens":
                 x = x + layer(x.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)
             elif name == "down":
                 x = layer(x) if min(h, w) >= 4 else x
+            elif name == "behind":
+                x = layer(F.pad(x, (0, 1, 0, 1))) if min(h, w) >= 4 else x
             elif name == "up":
                 x = F.interpolate(x, scale_factor=(1.0, 2.0, 2.0)) if max(h, w) <= 8 else x
             elif name == "skip":
