@@ -56,7 +56,7 @@ def compile_program(program: Program, target: Target) -> CompiledProgram:
     with built_for:
         lowered = lower(program)
         compiled = compile_module(lowered.module, lowered.weights, target, built_for)
-    return replace(compiled, constants={**packed, **compiled.constants})
+    return replace(compiled, constants={**packed, **lowered.packed, **compiled.constants})
 
 
 def compile_module(

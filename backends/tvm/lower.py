@@ -23,6 +23,8 @@ from tvm import relax
 from penstock.backends.tvm.intrinsics import register_math_functions
 from penstock.backends.tvm.ops.emit import Emit, constant, dtype_of, is_expr, shape_of
 from penstock.backends.tvm.ops.registry import RefusalError, arguments, lowering_of, supported
+from penstock.backends.tvm.panels import Panels, reads_panels
+from penstock.backends.tvm.vector_math import register_vector_math
 from penstock.passes.core.errors import InvalidProgramError, PenstockError, Unsupported, UnsupportedOperatorError
 from penstock.passes.core.program import Program, attribute, placeholders, result_nodes
 from penstock.passes.core.shapes import dtype_name, is_fake, value_of
@@ -39,10 +41,12 @@ class Lowered:
     Attributes:
         module: one function per graph, under the graph's name.
         weights: for each graph, the names of the weights that its function takes after the graph's arguments.
+        packed: the weights among them that are the Program's in another order, by name.
     """
 
     module: tvm.IRModule
     weights: dict[str, tuple[str, ...]]
+    packed: dict[str, torch.Tensor]
 
 
 def lower(program: Program) -> Lowered:
@@ -55,37 +59,77 @@ def lower(program: Program) -> Lowered:
             it does not take.
     """
     register_math_functions()
+    register_vector_math()
     builder = relax.BlockBuilder()
     problems = _Problems()
-    weights = {name: _lower_graph(builder, name, graph, problems) for name, graph in program.graphs.items()}
+    packed: dict[str, torch.Tensor] = {}
+    weights = {name: _lower_graph(builder, name, graph, problems, packed) for name, graph in program.graphs.items()}
     problems.raise_any()
-    return Lowered(builder.finalize(), weights)
+    return Lowered(builder.finalize(), weights, packed)
 
 
-def _lower_graph(builder: Any, name: str, graph: GraphModule, problems: _Problems) -> tuple[str, ...]:
-    """Add one graph's function to the module; returns the names of its weights in order."""
+def _lower_graph(
+    builder: Any, name: str, graph: GraphModule, problems: _Problems, packed: dict[str, torch.Tensor]
+) -> tuple[str, ...]:
+    """Add one graph's function to the module, and what it packs to `packed`; returns its weights' names in order."""
     inputs = placeholders(graph)
     values: dict[Node, Any] = {node: _variables(node) for node in inputs}
-    weights: dict[str, Any] = {}
-    for node in sorted(graph.graph.find_nodes(op="get_attr"), key=lambda node: str(node.target)):
-        number = _number(attribute(graph, str(node.target)))
-        values[node] = weights.setdefault(str(node.target), _variables(node)) if number is None else number
-    parameters = [*(values[node] for node in inputs), *weights.values()]
+    weights = _Weights(graph, packed)
+    values |= weights.values
+    parameters = [*(values[node] for node in inputs), *weights.variables.values()]
     with builder.function(name, parameters, attrs={"num_input": len(inputs)}):
         with builder.dataflow():
             for node in graph.graph.nodes:
                 if node.op in ("placeholder", "get_attr"):
                     problems.refused_dtype(node)
                 elif node.op == "call_function":
-                    values[node] = _lower_node(builder, node, values, problems)
+                    values[node] = _lower_node(builder, node, values, weights, problems)
             result = builder.emit_output(tuple(values[node] for node in result_nodes(graph)))
         function = builder.emit_func_output(result)
     if function.name_hint != name:
         raise InvalidProgramError(f"a kernel is already called '{name}'; give the graph '{name}' another name")
-    return tuple(weights)
+    return tuple(weights.variables)
 
 
-def _lower_node(builder: Any, node: Node, values: dict[Node, Any], problems: _Problems) -> Any:
+class _Weights:
+    """The weights that one graph reads.
+
+    Attributes:
+        values: by the node that reads it, a variable, or a constant for a number.
+        variables: by name, in order.
+    """
+
+    def __init__(self, graph: GraphModule, packed: dict[str, torch.Tensor]) -> None:
+        self.values: dict[Node, Any] = {}
+        self._panels: dict[tuple[Node, Node], Any] = {}
+        panels = Panels.current()
+        variables: dict[str, Any] = {}
+        for node in graph.graph.find_nodes(op="get_attr"):
+            name, tensor = str(node.target), attribute(graph, str(node.target))
+            number = _number(tensor)
+            if number is not None:
+                self.values[node] = number
+                continue
+            readers = [user for user in node.users if panels is not None and reads_panels(user, node, tensor)]
+            for user in readers:
+                assert panels is not None
+                form = panels.name(name, user)
+                if form not in packed:
+                    packed[form] = panels.packed(tensor, user)
+                kind = relax.TensorType((tensor.numel(),), dtype_name(tensor.dtype))
+                self._panels[node, user] = variables.setdefault(form, relax.Var(f"{node.name}_panels", kind))
+            if len(readers) < len(node.users):
+                self.values[node] = variables.setdefault(name, _variables(node))
+            else:
+                self.values[node] = _variables(node)  # only its shape and dtype are asked for
+        self.variables = dict(sorted(variables.items()))
+
+    def panels(self, node: Node) -> Any:
+        """The weight that a node multiplies by, packed, as a variable; None if it is not."""
+        return next((variable for (_, user), variable in self._panels.items() if user is node), None)
+
+
+def _lower_node(builder: Any, node: Node, values: dict[Node, Any], weights: _Weights, problems: _Problems) -> Any:
     """The expression for a node, or a sequence of them; for an unsupported one, variables that stand in for it."""
     if node.target is operator.getitem:
         return values[node.args[0]][node.args[1]]  # type: ignore[index]
@@ -96,7 +140,7 @@ def _lower_node(builder: Any, node: Node, values: dict[Node, Any], problems: _Pr
     if problems.refused_dtype(node):
         return _variables(node)
     try:
-        result = lowering(Emit(builder, node), *arguments(node, values.__getitem__))
+        result = lowering(Emit(builder, node, weights.panels(node)), *arguments(node, values.__getitem__))
     except RefusalError as refusal:
         problems.add(node, f"{node.target}: {refusal.reason}", refusal.advice)
         return _variables(node)

@@ -12,7 +12,7 @@ import tvm
 from tvm.s_tir import dlight
 
 from penstock.backends.tvm.kernels import thread_extents
-from penstock.backends.tvm.schedules.cpu.parallel import Parallel
+from penstock.backends.tvm.schedules import cpu
 from penstock.backends.tvm.schedules.gpu.elementwise import Elementwise
 from penstock.backends.tvm.schedules.gpu.matmul import Matmul
 from penstock.backends.tvm.schedules.gpu.reduction import ReductionsOfLines
@@ -35,7 +35,7 @@ def rules_for(target: tvm.target.Target) -> Any:
             ReductionsOfLines(),
         ]
         return dlight.ApplyDefaultSchedule(*map(_Guarded, rules), dlight.gpu.Fallback())
-    return dlight.ApplyDefaultSchedule(_Guarded(Parallel()))
+    return dlight.ApplyDefaultSchedule(*map(_Guarded, [cpu.Convolution(), cpu.Matmul(), cpu.Parallel()]))
 
 
 class _Guarded(dlight.base.ScheduleRule):  # type: ignore[misc]
