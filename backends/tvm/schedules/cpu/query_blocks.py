@@ -51,7 +51,7 @@ _QUERY_VECTORS = 2
 _KEYS = 128
 """Keys of a block, about: their scores fit the first-level cache."""
 _LEAST = -3.0e38
-"""Stands for the largest of no scores, or of -inf only: below every other, and finite, so that differences are numbers."""
+"""The largest of no scores, or of -inf only: below every other, but finite, so that differences are numbers."""
 
 
 def query_blocks(case: Attention, registers: Registers) -> Any:
@@ -123,8 +123,7 @@ class _Kernel:
         with loops([self._lanes, self._width]) as (lane, d):
             number = wide(self._q[(*head, self._at_most(first + lane, self._queries), d)])
             build.buffer_store(self._query, number * T.float32(self._case.scale), [d, lane])
-        zero = lambda at, lanes: spread(T.float32(0), lanes)
-        self._each(self._value_rows, lambda d, at, lanes: _store(self._result, zero(at, lanes), d, at, lanes))
+        self._each(self._value_rows, self._clear)
         self._set(self._largest, lambda at, lanes: spread(T.float32(_LEAST), lanes))
         self._set(self._total, lambda at, lanes: spread(T.float32(0), lanes))
         with loops([math.ceil(self._keys / self._block)]) as (b,):
@@ -155,9 +154,7 @@ class _Kernel:
             self._correction,
             lambda at, lanes: tirx.exp(_at(self._before, 0, at, lanes) - _at(self._largest, 0, at, lanes)),
         )
-        self._set(
-            self._total, lambda at, lanes: _at(self._total, 0, at, lanes) * _at(self._correction, 0, at, lanes)
-        )
+        self._set(self._total, lambda at, lanes: _at(self._total, 0, at, lanes) * _at(self._correction, 0, at, lanes))
 
         def weigh(j: Expr, at: int, lanes: int) -> None:
             weight = tirx.exp(_at(self._score, j, at, lanes) - _at(self._largest, 0, at, lanes))
@@ -225,6 +222,9 @@ class _Kernel:
     def _at_most(self, position: Expr, extent: int) -> Expr:
         """A position, or the last one where blocks reach beyond it; the simplifier drops what cannot happen."""
         return T.min(position, index(extent - 1))
+
+    def _clear(self, d: Expr, at: int, lanes: int) -> None:
+        _store(self._result, spread(T.float32(0), lanes), d, at, lanes)
 
     def _each(self, count: int, vector: Callable[[Expr, int, int], None]) -> None:
         with loops([count]) as (line,):

@@ -54,7 +54,6 @@ class Registers:
         is_arm = "arm" in str(target.attrs.get("mtriple", "")) or "aarch64" in str(target.attrs.get("mtriple", ""))
         return cls(max(bits // 32, 1), 32 if bits >= 512 or is_arm else 16)
 
-
     @classmethod
     def current(cls) -> Registers | None:
         """Those of the target at hand, None if there is none."""
