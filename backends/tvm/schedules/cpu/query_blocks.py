@@ -50,8 +50,8 @@ from penstock.backends.tvm.schedules.cpu.tile import (
 _QUERY_VECTORS = 2
 _KEYS = 128
 """Keys of a block, about: their scores fit the first-level cache."""
-_LEAST = -3.0e38
-"""The largest of no scores, or of -inf only: below every other, but finite, so that differences are numbers."""
+_LEAST = -3.4028234663852886e38
+"""The largest of no scores, or of -inf only: the least finite number, so that differences are numbers."""
 
 
 def query_blocks(case: Attention, registers: Registers) -> Any:
