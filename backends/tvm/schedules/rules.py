@@ -35,7 +35,8 @@ def rules_for(target: tvm.target.Target) -> Any:
             ReductionsOfLines(),
         ]
         return dlight.ApplyDefaultSchedule(*map(_Guarded, rules), dlight.gpu.Fallback())
-    return dlight.ApplyDefaultSchedule(*map(_Guarded, [cpu.Convolution(), cpu.Matmul(), cpu.Parallel()]))
+    rules = [cpu.Convolution(), cpu.Matmul(), cpu.Lines(), cpu.Elementwise(), cpu.Parallel()]
+    return dlight.ApplyDefaultSchedule(*map(_Guarded, rules))
 
 
 class _Guarded(dlight.base.ScheduleRule):  # type: ignore[misc]

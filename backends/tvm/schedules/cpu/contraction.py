@@ -7,27 +7,20 @@ applies to each number as it leaves the tile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
-from tvm.script import tirx as T
-from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as build
 
+from penstock.backends.tvm.schedules.cpu.blocks import moved
 from penstock.backends.tvm.schedules.cpu.tile import Expr, index
 
 CONTRACTION = "penstock.contraction"
 """Annotation of a block: the kind of contraction that it is. Others, with the same prefix, say more of it."""
-
-_MIN_PARALLEL = 500_000
-"""Multiply-adds below which waking other threads costs more than they save."""
-_CORES = 8
-"""Work is cut so that up to so many cores have equal shares."""
 
 
 @dataclass(frozen=True)
@@ -58,18 +51,9 @@ class Contraction:
             build.buffer_store(self._made, value, [index(at) for at in position])
             return
         axes = [axis.var for axis in self._last.iter_vars]
-        places = [index(at) for at in position]
-
-        def variable(var: Any) -> Any:
-            return next((place for axis, place in zip(axes, places, strict=True) if axis.same_as(var)), var)
-
-        def load(node: Any) -> Any:
-            return value if node.source.same_as(self._made) else node
-
         store = self._last.body
-        made = tvm_ffi.structural_map(store.value, [(tvm.ir.Var, variable), (tvm.ir.TensorLoad, load)])
-        where = [tvm_ffi.structural_map(at, (tvm.ir.Var, variable)) for at in store.indices]
-        build.buffer_store(store.buffer, made, where)
+        made = moved(store.value, axes, position, {self._made: lambda _: value})
+        build.buffer_store(store.buffer, made, [moved(at, axes, position, {}) for at in store.indices])
 
 
 def contraction(function: Any, kind: str) -> Contraction | None:
@@ -113,38 +97,6 @@ def _is_epilogue(block: Any, made: Any) -> bool:
         all(is_own(at, axis, extent) for at, axis, extent in zip(place, axes, extents, strict=True))
         for place in (*places, block.body.indices)
     )
-
-
-def built(whole: Contraction, emit: Callable[[], None]) -> Any:
-    """The schedule of a function with the parameters and attributes of `whole`, and the body that `emit` builds."""
-    attributes: Mapping[str, Any] = dict(whole.function.attrs.items()) if whole.function.attrs else {}
-    with IRBuilder() as builder, build.prim_func(s_tir=True):
-        build.func_name("main")
-        build.func_attr(attributes)
-        for param in whole.function.params:
-            build.arg(str(param.name), param)
-        with build.sblock("root"):
-            build.reads([])
-            build.writes([])
-            emit()
-    return s_tir.Schedule(tvm.IRModule({"main": builder.get()}))
-
-
-def cores(work: int) -> int:
-    """On how many cores so many multiply-adds are worth spreading: on as many as phones and laptops have, or on one."""
-    return _CORES if work >= _MIN_PARALLEL else 1
-
-
-@contextmanager
-def tasks(count: int, work: int) -> Iterator[Expr]:
-    """A loop over independent tasks, on all threads if they are worth it.
-
-    Args:
-        work: multiply-adds of all tasks together.
-    """
-    loop = build.parallel if count > 1 and cores(work) > 1 else build.serial
-    with loop(T.int64(0), T.int64(count)) as task:
-        yield task
 
 
 def _plain(value: Any) -> Any:

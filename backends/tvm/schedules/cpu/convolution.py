@@ -29,12 +29,15 @@ from tvm.s_tir import dlight
 from tvm.script import tirx as T
 from tvm.tirx.script.builder import ir as build
 
-from penstock.backends.tvm.schedules.cpu.contraction import Contraction, built, contraction, cores, tasks
-from penstock.backends.tvm.schedules.cpu.slab import Dim, Slab, flat, in_vectors
+from penstock.backends.tvm.schedules.cpu.contraction import Contraction, contraction
+from penstock.backends.tvm.schedules.cpu.kernel import built, cores, tasks
+from penstock.backends.tvm.schedules.cpu.slab import Dim, Slab
 from penstock.backends.tvm.schedules.cpu.tile import (
     Expr,
     Registers,
     best_tile,
+    flat,
+    in_vectors,
     index,
     loops,
     multiply,
@@ -83,7 +86,7 @@ class _Kernel:
 
     def scheduled(self) -> Any:
         """The schedule."""
-        return built(self._whole, self._emit)
+        return built(self._whole.function, self._emit)
 
     def _candidates(self) -> list[tuple[Slab, int]]:
         """Slabs and numbers of parts that are worth a thought."""

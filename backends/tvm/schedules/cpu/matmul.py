@@ -24,7 +24,8 @@ from tvm.s_tir import dlight
 from tvm.script import tirx as T
 from tvm.tirx.script.builder import ir as build
 
-from penstock.backends.tvm.schedules.cpu.contraction import Contraction, built, contraction, cores, tasks
+from penstock.backends.tvm.schedules.cpu.contraction import Contraction, contraction
+from penstock.backends.tvm.schedules.cpu.kernel import built, cores, tasks
 from penstock.backends.tvm.schedules.cpu.tile import (
     Expr,
     Registers,
@@ -75,7 +76,7 @@ class _Kernel:
         self._packs = self._layout == "columns" or (self._layout == "rows" and self._rows > 4 * self._tile_rows)
 
     def scheduled(self) -> Any:
-        return built(self._whole, self._emit)
+        return built(self._whole.function, self._emit)
 
     def _split(self) -> tuple[int, int]:
         """How many chunks the rows, and how many groups the panels make."""

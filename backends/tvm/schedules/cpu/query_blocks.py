@@ -31,7 +31,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as build
 
 from penstock.backends.tvm.schedules.attention import Attention
-from penstock.backends.tvm.schedules.cpu.contraction import cores, tasks
+from penstock.backends.tvm.schedules.cpu.kernel import cores, tasks
 from penstock.backends.tvm.schedules.cpu.tile import (
     Expr,
     Registers,

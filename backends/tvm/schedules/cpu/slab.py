@@ -8,7 +8,7 @@ neighbouring slab positions.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from tvm import tirx
 from tvm.script import tirx as T
 from tvm.tirx.script.builder import ir as build
 
-from penstock.backends.tvm.schedules.cpu.tile import Expr, index, loops, ramp, spread, vectors_of, wide
+from penstock.backends.tvm.schedules.cpu.tile import Expr, flat, in_vectors, index, loops, ramp, spread, wide
 
 _WRITTEN_OUT_PHASES = 4
 """Phases of a row, at most, that get code of their own; others share a slower loop."""
@@ -186,20 +186,3 @@ class _Row:
             build.buffer_store(self.slab, spread(T.float32(0), width), place)
 
         in_vectors(count, self.lanes, vector)
-
-
-def in_vectors(count: int, lanes: int, vector: Callable[[Expr, int], None]) -> None:
-    """Call ``vector(first, lanes)`` for all of a row: full vectors in a loop, then what is left."""
-    if count >= lanes:
-        with loops([count // lanes]) as (i,):
-            vector(i * lanes, lanes)
-    if count % lanes > 0:
-        vector(index(count - count % lanes), vectors_of(count, lanes)[-1])
-
-
-def flat(position: Sequence[Any], shape: Sequence[int]) -> Any:
-    """Where an element of a shape lies in row-major order."""
-    total: Any = 0
-    for at, extent in zip(position, shape, strict=True):
-        total = total * extent + at
-    return total

@@ -131,6 +131,14 @@ def wide(value: Expr, lanes: int = 1) -> Expr:
     return value if str(value.ty.dtype) == dtype else T.Cast(dtype, value)
 
 
+def flat(position: Sequence[Any], shape: Sequence[int]) -> Any:
+    """Where an element of a shape lies in row-major order."""
+    total: Any = 0
+    for at, extent in zip(position, shape, strict=True):
+        total = total * extent + at
+    return total
+
+
 def unravel(position: Expr, shape: Sequence[int]) -> list[Expr]:
     """Where an element, counted in row-major order, lies in a shape."""
     indices: list[Expr] = []
@@ -157,6 +165,15 @@ def loops(extents: Sequence[int], unrolled: bool = False) -> Iterator[list[Expr]
         yield [
             stack.enter_context(kind(T.int64(0), T.int64(extent))) if extent > 1 else T.int64(0) for extent in extents
         ]
+
+
+def in_vectors(count: int, lanes: int, vector: Callable[[Expr, int], None]) -> None:
+    """Call ``vector(first, lanes)`` for all of a row: full vectors in a loop, then what is left."""
+    if count >= lanes:
+        with loops([count // lanes]) as (i,):
+            vector(i * lanes, lanes)
+    if count % lanes > 0:
+        vector(index(count - count % lanes), vectors_of(count, lanes)[-1])
 
 
 def multiply(
