@@ -65,8 +65,8 @@ def measure(name: str, rounds: int) -> Row:
     legal = Pipeline(LEGALIZE).run(program)
     with tempfile.TemporaryDirectory(prefix="penstock-") as folder:
         artifact = penstock.compile(program, "llvm", Path(folder) / "net.penstock", cache=False)
-        names = export(legal, Path(folder) / "vm.so")
-        tensors = {str(index): legal.weights[weight].contiguous() for index, weight in enumerate(names["main"])}
+        weights = export(legal, Path(folder) / "vm.so")["main"]
+        tensors = {str(index): weight.contiguous() for index, weight in enumerate(weights)}
         save_file({key: tensor.clone() for key, tensor in tensors.items()}, Path(folder) / "weights.safetensors")
         save_file(dict(zip(map(str, range(99)), legal.examples, strict=False)), Path(folder) / "inputs.safetensors")
 

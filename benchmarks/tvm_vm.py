@@ -20,13 +20,18 @@ from penstock.passes.core.program import Program
 _ALIGNMENT = 64
 
 
-def planned(program: Program, target: str) -> tuple[tvm.IRModule, tvm.target.Target, dict[str, tuple[str, ...]]]:
+Weights = dict[str, tuple[torch.Tensor, ...]]
+
+
+def planned(program: Program, target: str) -> tuple[tvm.IRModule, tvm.target.Target, Weights]:
     """The scheduled module after TVM's memory planner, the target, and each graph's weights."""
     built_for = tvm_target(find_target(target))
     with built_for:
         lowered = lower(program)
         passes = tvm.transform.Sequential([relax.transform.CallTIRRewrite(), relax.transform.StaticPlanBlockMemory()])
-        return passes(schedule(lowered.module, built_for)), built_for, lowered.weights
+        known = {**program.weights, **lowered.packed}
+        weights = {graph: tuple(known[name] for name in names) for graph, names in lowered.weights.items()}
+        return passes(schedule(lowered.module, built_for)), built_for, weights
 
 
 def planned_bytes(program: Program, target: str = "llvm") -> int:
@@ -41,7 +46,7 @@ def planned_bytes(program: Program, target: str = "llvm") -> int:
     return sum(map(int, storages)) + sum(spec.nbytes for spec in (*signature.inputs, *signature.outputs))
 
 
-def export(program: Program, path: Path) -> dict[str, tuple[str, ...]]:
+def export(program: Program, path: Path) -> Weights:
     """Write the library that the virtual machine loads; returns each graph's weights."""
     module, built_for, weights = planned(program, "llvm")
     rest = [

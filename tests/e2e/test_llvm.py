@@ -38,7 +38,7 @@ def test_the_runner_computes_what_tvms_virtual_machine_does(name: str, tmp_path:
     program = penstock.optimize(penstock.capture(*ZOO[name]()), target="llvm")
     legal = Pipeline(LEGALIZE).run(program)
     weights = export(legal, tmp_path / "vm.so")["main"]
-    machine = VirtualMachine(tmp_path / "vm.so", [legal.weights[weight] for weight in weights])
+    machine = VirtualMachine(tmp_path / "vm.so", weights)
     expected = tuple(torch.from_numpy(value.numpy()) for value in machine.run([*map(to_tvm, legal.examples)]))
     loaded = penstock.compile(program, target="llvm", output=tmp_path / "net.penstock", cache=False)
     found = penstock.load(loaded.path).runner.run(program.examples)

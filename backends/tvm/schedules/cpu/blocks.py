@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
+from tvm.script import tirx as T
+from tvm.tirx.script.builder import ir as build
 
 from penstock.backends.tvm.schedules.cpu.tile import Expr, index
 
@@ -49,6 +52,30 @@ def inlined(function: Any) -> tuple[Any, list[Any]]:
         if readers and is_elementwise(schedule.get(block)) and _worth(schedule, block, readers):
             schedule.compute_inline(block)
     return schedule, [schedule.get(block) for block in schedule.get_child_blocks(root)]
+
+
+@contextmanager
+def lanes_of(width: int, *exprs: Expr) -> Iterator[Expr]:
+    """A loop over the lanes of a vector; one lane after the other where an expression asks the C library for something.
+
+    Args:
+        exprs: what the loop will compute.
+    """
+    kind = build.serial if any(map(_calls_library, exprs)) else build.vectorized
+    with kind(T.int64(0), T.int64(width)) as lane:
+        yield lane
+
+
+def _calls_library(expr: Expr) -> bool:
+    """Whether TVM has no rule for a function of the expression but to call the C library, which knows no vectors."""
+    found: list[Any] = []
+    tvm_ffi.structural_walk(expr, (tvm.ir.Call, lambda call: found.append(call.op)))
+    return any(
+        op.get_attr("default.FLowerIntrinsic") is not None
+        and all(op.get_attr(f"llvm.{rule}") is None for rule in ("FLowerIntrinsic", "FLegalize"))
+        for op in found
+        if isinstance(op, tvm.ir.Op)
+    )
 
 
 def _worth(schedule: Any, block: Any, readers: Sequence[Any]) -> bool:

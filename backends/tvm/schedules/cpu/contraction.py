@@ -8,6 +8,7 @@ applies to each number as it leaves the tile.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ import tvm_ffi
 from tvm import s_tir, tirx
 from tvm.tirx.script.builder import ir as build
 
-from penstock.backends.tvm.schedules.cpu.blocks import moved
+from penstock.backends.tvm.schedules.cpu.blocks import lanes_of, moved
 from penstock.backends.tvm.schedules.cpu.tile import Expr, index
 
 CONTRACTION = "penstock.contraction"
@@ -44,6 +45,10 @@ class Contraction:
     def annotation(self, name: str) -> Any:
         """What the lowering says of the block, as Python values."""
         return _plain(self.block.annotations[f"{CONTRACTION}.{name}"])
+
+    def lanes(self, width: int) -> AbstractContextManager[Expr]:
+        """A loop over neighbouring numbers in which to `finish` each."""
+        return lanes_of(width, *([] if self._last is None else [self._last.body.value]))
 
     def finish(self, value: Expr, position: Sequence[Expr]) -> None:
         """Emit the epilogue: store the result at a position, made from the contraction's `value` there."""

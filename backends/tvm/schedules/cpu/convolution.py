@@ -178,7 +178,7 @@ class _Kernel:
             ]
 
             def vector(at: Expr, width: int) -> None:
-                with build.vectorized(T.int64(0), T.int64(width)) as lane:
+                with self._whole.lanes(width) as lane:
                     self._whole.finish(sums[row, start + at + lane], [image, channel, *places, at + lane])
 
             with build.If(tirx.all(index(0) == 0, *outside)), build.Then():

@@ -17,10 +17,9 @@ import math
 from typing import Any
 
 from tvm.s_tir import dlight
-from tvm.script import tirx as T
 from tvm.tirx.script.builder import ir as build
 
-from penstock.backends.tvm.schedules.cpu.blocks import inlined, is_elementwise, moved, operations
+from penstock.backends.tvm.schedules.cpu.blocks import inlined, is_elementwise, lanes_of, moved, operations
 from penstock.backends.tvm.schedules.cpu.kernel import built, cores, tasks
 from penstock.backends.tvm.schedules.cpu.runs import is_run
 from penstock.backends.tvm.schedules.cpu.tile import Expr, Registers, in_vectors, loops, unravel
@@ -73,7 +72,7 @@ def _emit(block: Any, axes: list[Any], sizes: tuple[int, int], before: Any, afte
         with build.If(row < rows), build.Then():
 
             def vector(at: Expr, width: int) -> None:
-                with build.vectorized(T.int64(0), T.int64(width)) as lane:
+                with lanes_of(width, block.body.value) as lane:
                     position = at + lane if before or rows == 1 else row * length + at + lane
                     places = [*unravel(row, before), *unravel(position, after)]
                     value = moved(block.body.value, axes, places, {})

@@ -22,10 +22,9 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 from tvm.s_tir import dlight
-from tvm.script import tirx as T
 from tvm.tirx.script.builder import ir as build
 
-from penstock.backends.tvm.schedules.cpu.blocks import inlined, is_elementwise, moved, operations
+from penstock.backends.tvm.schedules.cpu.blocks import inlined, is_elementwise, lanes_of, moved, operations
 from penstock.backends.tvm.schedules.cpu.kernel import built, cores, tasks
 from penstock.backends.tvm.schedules.cpu.runs import is_run
 from penstock.backends.tvm.schedules.cpu.tile import Expr, Registers, in_vectors, index, loops, ramp, spread, unravel
@@ -127,7 +126,7 @@ class _Kernel:
         elif self._run(block):
 
             def vector(at: Expr, width: int) -> None:
-                with build.vectorized(T.int64(0), T.int64(width)) as lane:
+                with lanes_of(width, block.body.value) as lane:
                     self._store(block, row, at + lane, self._moved(block, block.body.value, row, at + lane))
 
             in_vectors(self._width, self._lanes, vector)
@@ -150,7 +149,7 @@ class _Kernel:
                 build.buffer_store(partial, spread(first, lanes), [s, ramp(0, lanes)])
 
             def vector(at: Expr, width: int, s: Expr) -> None:
-                with build.vectorized(T.int64(0), T.int64(width)) as lane:
+                with lanes_of(width, more) as lane:
                     value = combine(partial[s, lane], self._moved(block, more, row, at + lane))
                     build.buffer_store(partial, value, [s, lane])
 

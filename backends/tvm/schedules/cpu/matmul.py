@@ -156,7 +156,7 @@ class _Kernel:
         multiply(tile, [self._depth], [], left, right, store)
         with loops([tile.rows]) as (row,), build.If(first_row + row < self._rows), build.Then():
             for _, at, lanes in tile.starts():
-                with build.vectorized(T.int64(0), T.int64(lanes)) as lane:
+                with self._whole.lanes(lanes) as lane:
                     position = [*batch, *unravel(first_row + row, self._rows_shape)]
                     column = panel * self._panel + at + lane
                     self._whole.finish(result[row, at + lane], [*position, column])
