@@ -111,9 +111,9 @@ def _by_columns(emit: Emit, x: Expr, weight: Expr) -> Var:
 def _by_rows(emit: Emit, left: Expr, right: Expr) -> Var:
     """A product of [*batch, rows, depth] and [*batch, depth, columns], leading dimensions broadcast."""
     depth, columns = shape_of(right)[-2:]
+    lead = np.broadcast_shapes(shape_of(left)[:-2], shape_of(right)[:-2])
     if all(extent == 1 for extent in shape_of(right)[:-2]):
         right = emit.reshape(right, (depth, columns))
-    lead = np.broadcast_shapes(shape_of(left)[:-2], shape_of(right)[:-2])
     shape = (*lead, shape_of(left)[-2], columns)
 
     def compute(a: te.Tensor, b: te.Tensor) -> te.Tensor:

@@ -23,6 +23,7 @@ PRODUCTS = [
     case(aten.matmul.default, A[:, None], B[0]),
     case(aten.matmul.default, A, B[0, :, 0]),
     case(aten.matmul.default, A[0, 0], B),
+    case(aten.matmul.default, A[0], B[:1]),
     case(aten.matmul.default, A[0, 0], B[0, :, 0]),
     case(aten.mm.default, A[0], B[0]),
     case(aten.bmm.default, A, B),
