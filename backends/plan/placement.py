@@ -10,7 +10,7 @@ size).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -78,6 +78,8 @@ def place(blocks: Sequence[Block], alignment: int, largest: int | None = None) -
         if block.bytes > limit:
             raise TooLargeError(block, limit)
     bound = lower_bound(blocks)
+    # Many small blocks cannot come near the bound, as each takes a multiple of the alignment.
+    reachable = lower_bound([replace(block, bytes=-(-block.bytes // alignment) * alignment) for block in blocks])
     packer = _Packer(blocks, alignment, limit // alignment * alignment)
     orders: list[Callable[[int], tuple[int, ...]]] = [
         lambda i: (-blocks[i].bytes, -packer.length[i], i),
@@ -89,7 +91,7 @@ def place(blocks: Sequence[Block], alignment: int, largest: int | None = None) -
     for key in orders:
         found = Placement(*packer.pack(sorted(range(len(blocks)), key=key)), bound)
         best = found if best is None or found.bytes < best.bytes else best
-        if best.bytes <= bound * _GOOD_ENOUGH:
+        if best.bytes <= reachable * _GOOD_ENOUGH:
             return best
     assert best is not None
     return _solved(blocks, best, alignment, limit)

@@ -6,9 +6,11 @@ plain name for all precisions, so such a kernel would be refused on the device, 
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any
 
+import tvm_ffi
 from tvm import tirx
 
 _PLAIN = ("acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "tan")
@@ -22,6 +24,21 @@ def register_math_functions() -> None:
         for name in _PLAIN:
             _register(name, kind, name)
     _register("nearbyint", "metal", "rint")  # Metal has only the latter; both take halves to even
+
+
+def spell_infinities(function: Any) -> Any:
+    """A device function whose infinities in half precision say that they are such.
+
+    Both languages know ``INFINITY`` as a float only, and TVM writes just that: next to a half, ``select`` and ``max``
+    would be ambiguous.
+    """
+
+    def spell(node: Any) -> Any:
+        if str(node.ty.dtype) != "float16" or math.isfinite(float(node.value)):
+            return node
+        return tirx.Cast("float16", tirx.FloatImm("float32", float(node.value)))
+
+    return function.with_body(tvm_ffi.structural_map(function.body, (tirx.FloatImm, spell)))
 
 
 def _register(name: str, kind: str, spelling: str) -> None:

@@ -19,6 +19,7 @@ from tvm.ir.instrument import pass_instrument
 
 from penstock.backends.plan.launches import Extent, Kernel, Type
 from penstock.backends.targets import Target
+from penstock.backends.tvm.intrinsics import spell_infinities
 from penstock.backends.tvm.nests import Nest
 from penstock.passes.core.errors import PenstockError
 
@@ -71,7 +72,7 @@ def _gpu_kernel(
         raise BuildError(f"TVM's kernel '{name}' takes {len(function.params)} arguments, expected {len(nest.buffers)}")
     extents = thread_extents(function.body)
     generate = tvm.get_global_func(f"target.build.{target.kind}")
-    source = generate(tvm.IRModule({entry: function}), built_for).inspect_source("")
+    source = generate(tvm.IRModule({entry: spell_infinities(function)}), built_for).inspect_source("")
     return _described(
         name,
         nest,

@@ -35,6 +35,19 @@ def load_compiled(
         target: a device of this machine.
         folder: an empty one; it must stay as long as the runner.
     """
+    write_compiled(compiled, plan, signature, weights, target, folder)
+    return Runner(folder, signature.inputs, signature.outputs)
+
+
+def write_compiled(
+    compiled: CompiledProgram,
+    plan: Plan,
+    signature: Signature,
+    weights: Mapping[str, torch.Tensor],
+    target: Target,
+    folder: Path,
+) -> None:
+    """Write what was compiled for a target into an empty folder: a launch plan, the kernels and the weights."""
     laid_out = lay_out(compiled.kernels, compiled.bodies, plan, signature, target.limits.alignment)
     for kernel in compiled.kernels:
         (folder / kernel.file).parent.mkdir(exist_ok=True)
@@ -52,4 +65,3 @@ def load_compiled(
     }
     digest = "weights", file_digest(folder / "weights")
     (folder / "plan.json").write_bytes(encode(laid_out, target.kind, digest, stored, library))
-    return Runner(folder, signature.inputs, signature.outputs)

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import torch
 
-from penstock.backends.artifact.weights import store_weights
-from penstock.backends.digest import file_digest
-from penstock.backends.plan.encoding import encode
 from penstock.backends.plan.launches import Body, Extent, Kernel, Launch, Storage, Type, Value
-from penstock.backends.plan.layout import lay_out
 from penstock.backends.simulator import Simulation
 from penstock.backends.targets import find_target
+from penstock.backends.tvm.build import CompiledProgram
+from penstock.backends.tvm.standalone import write_compiled
 from penstock.passes.core.program import Call, Phase, Plan, Signature, TensorSpec
 from penstock.passes.core.shapes import dtype_name
 
@@ -50,16 +48,11 @@ def simulate(
     names = tuple(spec.name for spec in specs)
     call = Call("main", names[: len(inputs)], names[len(inputs) :])
     signature = Signature(tuple(specs[: len(inputs)]), tuple(specs[len(inputs) :]), {"tuple": []}, {"tuple": []})
-    plan = lay_out([kernel], {"main": body}, Plan((Phase("main", ((call,),)),)), signature, 128)
+    device = find_target(DEVICES[language])
+    compiled = CompiledProgram((kernel,), {"main": body}, {}, None)
     with tempfile.TemporaryDirectory(prefix="penstock-") as name:
-        folder = Path(name)
-        (folder / kernel.file).parent.mkdir()
-        (folder / kernel.file).write_text(source)
-        store_weights(folder / "weights", {})
-        weights = "weights", file_digest(folder / "weights")
-        (folder / "plan.json").write_bytes(encode(plan, language, weights, {}, None))
-        device = find_target(DEVICES[language])
-        return Simulation(folder, device, signature.inputs, signature.outputs).run(inputs)
+        write_compiled(compiled, Plan((Phase("main", ((call,),)),)), signature, {}, device, Path(name))
+        return Simulation(Path(name), device, signature.inputs, signature.outputs).run(inputs)
 
 
 def metal(body: str, *buffers: str) -> str:

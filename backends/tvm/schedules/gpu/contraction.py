@@ -28,6 +28,8 @@ class Contraction:
         extents: of all axes.
         rows_follow_m: whether neighbours along the last axis of m are neighbours in A's memory.
         columns_follow_n: whether neighbours along n are neighbours in B's memory.
+        shared: axes that share an index of what is written in the end, as groups and channels of a convolution do.
+            They cannot be padded: beyond the end of one group lies the next one.
         index_dtype: of the axes.
     """
 
@@ -40,6 +42,7 @@ class Contraction:
     extents: tuple[int, ...]
     rows_follow_m: bool
     columns_follow_n: bool
+    shared: frozenset[int]
     index_dtype: str
 
     def extent(self, axes: tuple[int, ...]) -> int:
@@ -76,6 +79,7 @@ def find_contraction(schedule: Any) -> Contraction | None:
         extents=tuple(int(axis.dom.extent) for axis in held.iter_vars),
         rows_follow_m=bool(m) and _moves_by_one(held.reads[rows], axes[m[-1]]),
         columns_follow_n=last[1 - rows] in n,
+        shared=_sharing(schedule, block),
         index_dtype=str(axes[0].ty.dtype),
     )
 
@@ -99,14 +103,46 @@ def _uncast(value: Any) -> Any:
 
 
 def _axes_of(region: Any, axes: list[Any]) -> set[int]:
+    return set().union(*(_axes_in(extent.min, axes) for extent in region.region))
+
+
+def _axes_in(index: Any, axes: list[Any]) -> set[int]:
     found: set[int] = set()
 
     def variable(node: Any) -> None:
         found.update(place for place, axis in enumerate(axes) if node.same_as(axis))
 
-    for extent in region.region:
-        tvm_ffi.structural_walk(extent.min, (tvm.ir.Var, variable))
+    tvm_ffi.structural_walk(index, (tvm.ir.Var, variable))
     return found
+
+
+def _sharing(schedule: Any, block: Any) -> frozenset[int]:
+    """The axes of a block that do not keep an index of their own in its result, or in what is made of that."""
+    held = schedule.get(block)
+    axes = [axis.var for axis in held.iter_vars]
+    alone = dict(enumerate(axes))  # each axis, and the variable of the block at hand that it is
+    found = {place for place, axis in enumerate(held.iter_vars) if not _is_summed(axis)}
+    while True:
+        alone = {place: var for place, var in alone.items() if _has_an_index(held.writes[0], var)}
+        consumers = schedule.get_consumers(block)
+        if not consumers:
+            return frozenset(found - set(alone))
+        made, block = held.writes[0], consumers[0]
+        held = schedule.get(block)
+        read = next(region for region in held.reads if region.source.same_as(made.source))
+        places = [(to.min, at.min) for to, at in zip(made.region, read.region, strict=True)]
+        alone = {
+            place: index
+            for place, var in alone.items()
+            for written, index in places
+            if written.same_as(var) and any(index.same_as(axis.var) for axis in held.iter_vars)
+        }
+
+
+def _has_an_index(region: Any, var: Any) -> bool:
+    """Whether one index of a region is a variable and nothing else, and no other index holds it."""
+    used = [extent.min for extent in region.region if _axes_in(extent.min, [var])]
+    return len(used) == 1 and bool(used[0].same_as(var))
 
 
 def _only(spatial: list[int], used: list[set[int]], operand: int) -> tuple[int, ...]:

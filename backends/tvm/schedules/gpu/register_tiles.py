@@ -21,7 +21,7 @@ that matrix units do not (`simdgroup`).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import tvm_ffi
@@ -66,7 +66,7 @@ class RegisterTiles(dlight.base.ScheduleRule):  # type: ignore[misc]
         if found is None:
             return None
         itemsize = tvm_ffi.dtype(str(schedule.get(found.block).reads[1 - found.rows].source.dtype)).itemsize
-        _apply(schedule, found, choose(found, device_of(target), itemsize))
+        _apply(schedule, found, without_padding(found, choose(found, device_of(target), itemsize)))
         return schedule
 
 
@@ -120,6 +120,20 @@ def _spread(extents: list[int], limit: int) -> tuple[int, ...]:
         parts.append(part)
         limit //= part
     return tuple(reversed(parts))
+
+
+def without_padding(found: Contraction, tile: Tile) -> Tile:
+    """The tile with parts that divide those axes which cannot be padded."""
+    rows, row_threads = list(tile.rows), list(tile.row_threads)
+    for place, axis in enumerate(found.m):
+        if axis in found.shared:
+            rows[place] = math.gcd(found.extents[axis], rows[place])
+            row_threads[place] = math.gcd(found.extents[axis] // rows[place], row_threads[place])
+    lanes, column_threads = tile.lanes, tile.column_threads
+    if found.n and found.n[-1] in found.shared:
+        lanes = math.gcd(found.extents[found.n[-1]], lanes)
+        column_threads = math.gcd(found.extents[found.n[-1]] // lanes, column_threads)
+    return replace(tile, rows=tuple(rows), row_threads=tuple(row_threads), lanes=lanes, column_threads=column_threads)
 
 
 def _apply(schedule: Any, found: Contraction, tile: Tile) -> None:

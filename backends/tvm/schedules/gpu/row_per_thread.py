@@ -46,7 +46,7 @@ class RowPerThread(dlight.base.ScheduleRule):  # type: ignore[misc]
 
 
 def _apply(schedule: Any, rows: Rows, device: Target) -> None:
-    lanes = vector_lanes(device, 4, rows.width)
+    lanes = 1 if _holds_booleans(schedule, rows) else vector_lanes(device, 4, rows.width)
     parts = {
         block: _partial_sums(schedule, block, lanes)
         for block in (*rows.inner, rows.last)
@@ -70,6 +70,13 @@ def _apply(schedule: Any, rows: Rows, device: Target) -> None:
         schedule.set_scope(block, 0, "local")
         if block in parts:
             _side_by_side(schedule, parts[block], thread)
+
+
+def _holds_booleans(schedule: Any, rows: Rows) -> bool:
+    """Whether any operand is of booleans, of which Metal and OpenCL have no vectors in memory."""
+    held = [schedule.get(block) for block in (*rows.inner, rows.last)]
+    regions = [region for block in held for region in (*block.reads, *block.writes)]
+    return any(str(region.source.dtype) == "bool" for region in regions)
 
 
 def _partial_sums(schedule: Any, block: Any, lanes: int) -> Any:
