@@ -25,7 +25,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from tvm import tirx
-from tvm.s_tir import dlight
 from tvm.script import tirx as T
 from tvm.tirx.script.builder import ir as build
 
@@ -46,6 +45,7 @@ from penstock.backends.tvm.schedules.cpu.tile import (
     unravel,
     wide,
 )
+from penstock.backends.tvm.schedules.tunable import Choice, TunableRule
 
 CONVOLUTION = "convolution"
 """The kind of contraction. Annotations: ``stride``, ``padding`` and ``dilation`` per dimension, ``groups``."""
@@ -53,22 +53,37 @@ CONVOLUTION = "convolution"
 _SLAB_BYTES = 2**19
 """What a slab should not exceed: half of a small second-level cache, or a quarter of a usual one."""
 _WRITTEN_OUT_TAPS = 9
+_CHOICES = 16
+"""Ways to cut the work that a search may try."""
 _COPY_CYCLES = 0.25
 """Cycles to bring one number into a slab."""
 
 
-class Convolution(dlight.base.ScheduleRule):  # type: ignore[misc]
-    """Register tiles over padded slabs, for contractions marked `CONVOLUTION`."""
+class Convolution(TunableRule):
+    """Register tiles over padded slabs, for contractions marked `CONVOLUTION`.
 
-    def apply(self, func: Any, target: Any, tunable: bool) -> Any:
-        found = contraction(func, CONVOLUTION) if target.kind.name == "llvm" else None
-        return None if found is None else _Kernel(found, Registers.of(target)).scheduled()
+    Its numbers: the block of images and positions that a task takes, and the parts that the output channels make.
+    """
+
+    name = "convolution"
+
+    def choices(self, function: Any, target: Any) -> tuple[Choice, ...]:
+        found = contraction(function, CONVOLUTION) if target.kind.name == "llvm" else None
+        return () if found is None else _Kernel(found, Registers.of(target)).choices[:_CHOICES]
+
+    def scheduled(self, function: Any, target: Any, choice: Choice) -> Any:
+        found = contraction(function, CONVOLUTION)
+        return None if found is None else _Kernel(found, Registers.of(target), choice).scheduled()
 
 
 class _Kernel:
-    """One convolution. Tasks take a block of positions and a part of the output channels, or of the groups."""
+    """One convolution. Tasks take a block of positions and a part of the output channels, or of the groups.
 
-    def __init__(self, whole: Contraction, registers: Registers) -> None:
+    Attributes:
+        choices: how the work may be cut, what is expected to be fastest first.
+    """
+
+    def __init__(self, whole: Contraction, registers: Registers, choice: Choice | None = None) -> None:
         self._whole = whole
         self._registers = registers
         self._input, self._weight = whole.operands
@@ -80,7 +95,9 @@ class _Kernel:
         settings = (whole.annotation(name) for name in ("stride", "padding", "dilation"))
         self._dims = tuple(Dim(*numbers) for numbers in zip(extents, space, self._taps, *settings, strict=True))
         self._work = math.prod(whole.shape) * self._ins * math.prod(self._taps)
-        self._slab, self._parts = min(self._candidates(), key=lambda cut: self._cycles(*cut))
+        cuts = sorted(self._candidates(), key=lambda cut: self._cycles(*cut))
+        self.choices = tuple(_named(*cut) for cut in cuts)
+        self._slab, self._parts = cuts[0 if choice is None else self.choices.index(choice)]
         self._tile = best_tile(self._outs, self._slab.line, registers)
         self._tiles = math.ceil(self._slab.line / self._tile.columns)
 
@@ -183,6 +200,10 @@ class _Kernel:
 
             with build.If(tirx.all(index(0) == 0, *outside)), build.Then():
                 in_vectors(extents[-1], self._registers.lanes, vector)
+
+
+def _named(slab: Slab, parts: int) -> Choice:
+    return {"images": slab.images, **{f"block{dim}": size for dim, size in enumerate(slab.blocks)}, "parts": parts}
 
 
 def _block(slab: Slab) -> tuple[int, ...]:

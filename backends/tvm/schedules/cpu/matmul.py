@@ -20,7 +20,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from tvm.s_tir import dlight
 from tvm.script import tirx as T
 from tvm.tirx.script.builder import ir as build
 
@@ -39,6 +38,7 @@ from penstock.backends.tvm.schedules.cpu.tile import (
     vectors_of,
     wide,
 )
+from penstock.backends.tvm.schedules.tunable import Choice, TunableRule
 
 MATMUL = "matmul"
 """The kind of contraction. Annotations: ``batch``, how many leading dimensions of the result the right operand has too;
@@ -48,16 +48,25 @@ PANEL_VECTORS = 2
 _CHUNK_ROWS = 128
 
 
-class Matmul(dlight.base.ScheduleRule):  # type: ignore[misc]
-    """Register tiles over packed panels, for contractions marked `MATMUL`."""
+class Matmul(TunableRule):
+    """Register tiles over packed panels, for contractions marked `MATMUL`.
 
-    def apply(self, func: Any, target: Any, tunable: bool) -> Any:
-        found = contraction(func, MATMUL) if target.kind.name == "llvm" else None
-        return None if found is None else _Kernel(found, Registers.of(target)).scheduled()
+    Its numbers: the rows of a tile, and in how many chunks of rows and groups of panels tasks take the work.
+    """
+
+    name = "matmul"
+
+    def choices(self, function: Any, target: Any) -> tuple[Choice, ...]:
+        found = contraction(function, MATMUL) if target.kind.name == "llvm" else None
+        return () if found is None else _Kernel(found, Registers.of(target)).choices()
+
+    def scheduled(self, function: Any, target: Any, choice: Choice) -> Any:
+        found = contraction(function, MATMUL)
+        return None if found is None else _Kernel(found, Registers.of(target), choice).scheduled()
 
 
 class _Kernel:
-    def __init__(self, whole: Contraction, registers: Registers) -> None:
+    def __init__(self, whole: Contraction, registers: Registers, choice: Choice | None = None) -> None:
         self._whole = whole
         self._lanes = registers.lanes
         self._left, self._right = whole.operands
@@ -69,21 +78,34 @@ class _Kernel:
         self._depth = int(self._left.shape[-1])
         self._panel = PANEL_VECTORS * registers.lanes
         self._panels = math.ceil(self._columns / self._panel)
-        self._tile_rows = best_tile(self._rows, self._columns, registers, PANEL_VECTORS).rows
         self._work = math.prod(whole.shape) * self._depth
+        rows = best_tile(self._rows, self._columns, registers, PANEL_VECTORS).rows
+        own = self._choice(rows, _CHUNK_ROWS)
+        chosen = own if choice is None else choice
+        self._own = own
+        self._tile_rows, self._chunks, self._groups = (chosen[name] for name in ("tile_rows", "chunks", "groups"))
         self._blocks = math.ceil(self._rows / self._tile_rows)
-        self._chunks, self._groups = self._split()
         self._packs = self._layout == "columns" or (self._layout == "rows" and self._rows > 4 * self._tile_rows)
 
     def scheduled(self) -> Any:
         return built(self._whole.function, self._emit)
 
-    def _split(self) -> tuple[int, int]:
-        """How many chunks the rows, and how many groups the panels make."""
-        chunks = math.ceil(self._blocks / max(1, _CHUNK_ROWS // self._tile_rows))
-        batch = math.prod(self._batch)
-        groups = min(self._panels, max(1, math.ceil(2 * cores(self._work) / (batch * chunks))))
-        return chunks, groups
+    def choices(self) -> tuple[Choice, ...]:
+        """What is worth a try, the rule's own choice first."""
+        rows = sorted({max(1, self._own["tile_rows"] - less) for less in (0, 2, 4, 6)})
+        others = [
+            self._choice(tile_rows, chunk_rows, spread)
+            for tile_rows in rows
+            for chunk_rows in (_CHUNK_ROWS, 2 * _CHUNK_ROWS, _CHUNK_ROWS // 2, _CHUNK_ROWS // 4)
+            for spread in (2, 1, 4)
+        ]
+        return (self._own, *(choice for at, choice in enumerate(others) if choice not in [self._own, *others[:at]]))
+
+    def _choice(self, tile_rows: int, chunk_rows: int, spread: int = 2) -> Choice:
+        """Numbers for tasks of about `chunk_rows` rows, `spread` of them for each core."""
+        chunks = math.ceil(math.ceil(self._rows / tile_rows) / max(1, chunk_rows // tile_rows))
+        wanted = math.ceil(spread * cores(self._work) / (math.prod(self._batch) * chunks))
+        return {"tile_rows": tile_rows, "chunks": chunks, "groups": min(self._panels, max(1, wanted))}
 
     def _emit(self) -> None:
         batch = math.prod(self._batch)
