@@ -10,13 +10,13 @@ from penstock.passes.core.program import Call, Phase, Plan, Program, TensorSpec,
 from penstock.passes.core.shapes import dtype_of, shape_of
 from penstock.passes.slicing.estimates import seconds_of
 from penstock.passes.slicing.forms import prepared
-from penstock.passes.slicing.planner import Planner, Schedule
+from penstock.passes.slicing.planner import SLOW, Planner, Schedule
 from penstock.passes.slicing.realize import Realizer
 from penstock.passes.slicing.rematerialize import rematerialized
 
 _TRIES = 3
-_SLOW = 1.0  # time that a plan adds, as a share of the unsliced time, from which parts cut once more are tried too
 DEPTH = 2  # how often parts are cut again, at most
+_SLOW = (SLOW, 1.0, 1.0)  # time that a plan of each depth adds, as a share of the unsliced, from which the next is tried
 
 
 @dataclass(frozen=True)
@@ -35,24 +35,20 @@ class Choice:
 
 def choose(program: Program, call: Call, room: int, attention: Attention) -> Choice:
     """The cheapest plan found for a call's graph under a number of bytes; without one, that with the fewest bytes."""
-    planner = planner_of(program, call.graph, attention)
-    schedule = _fitting(program, call, planner, room, nested=False)
-    if schedule is not None:
-        return Choice(planner, schedule)
-    planners = [planner_of(program, call.graph, attention, room, depth) for depth in range(1, DEPTH + 1)]
-    cheap = _SLOW * sum(map(seconds_of, planner.line.nodes))
     found: list[tuple[float, int, Planner]] = []
-    for depth, planner in enumerate(planners if room else ()):
+    for depth in range(DEPTH + 1 if room else 0):
+        planner = planner_of(program, call.graph, attention, room if depth else None, depth)
         schedule = planner.plan(room)
         if schedule is not None:
             found.append((schedule.cost, depth, planner))
-            if schedule.seconds <= cheap:
+            if schedule.seconds <= _SLOW[depth] * sum(map(seconds_of, planner.line.nodes)):
                 break
-    for *_, planner in sorted(found, key=lambda each: each[:2]):
-        schedule = _fitting(program, call, planner, room, nested=True)
+    for _, depth, planner in sorted(found, key=lambda each: each[:2]):
+        schedule = _fitting(program, call, planner, room)
         if schedule is not None:
-            return Choice(planner, schedule, room)
-    return Choice(planners[0], planners[0].least(), room)
+            return Choice(planner, schedule, room if depth else None)
+    planner = planner_of(program, call.graph, attention, room)
+    return Choice(planner, planner.least(), room)
 
 
 def planner_of(
@@ -86,14 +82,14 @@ def curve(program: Program, call: Call, attention: Attention, points: int) -> It
     yield floor
 
 
-def _fitting(program: Program, call: Call, planner: Planner, room: int, nested: bool) -> Schedule | None:
+def _fitting(program: Program, call: Call, planner: Planner, room: int) -> Schedule | None:
     """A schedule under a number of bytes, as measured.
 
     A part may need a copy where the whole needs none: then the plan is made anew with that much less room.
     """
     wanted = room
     for _ in range(_TRIES):
-        schedule = planner.plan(wanted, nested)
+        schedule = planner.plan(wanted)
         if schedule is None:
             return None
         excess = _measured(program, call, planner, schedule) - room

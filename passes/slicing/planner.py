@@ -20,11 +20,14 @@ from torch.fx.node import map_arg
 from penstock.passes.analysis.axes import WholeError
 from penstock.passes.analysis.memory import Attention
 from penstock.passes.core.program import placeholders
+from penstock.passes.slicing.estimates import seconds_of
+from penstock.passes.slicing.forms import prepared
 from penstock.passes.slicing.groups import Group, Groups
 from penstock.passes.slicing.timeline import Timeline, timeline
 from penstock.passes.slicing.twins import Twins
 
 _STARTS = 28  # borders looked back from the end of a run
+SLOW = 0.1  # time that a plan adds, as a share of the unsliced time, from which parts that are cut again are tried
 _NESTED = 12  # of them for runs whose parts are cut again
 
 
@@ -81,6 +84,7 @@ class Planner:
         self.line: Timeline = timeline(module, attention, free)
         self.groups = Groups(module, self.line, attention, self._alike)
         self._depth = depth
+        self._seconds = sum(map(seconds_of, self.line.nodes))
         self._known: dict[Any, Planner] = {} if known is None else known
         self._plans: dict[tuple[int, bool], Schedule | None] = {}
         self._twins = Twins(self.line, self.groups.views)
@@ -89,6 +93,7 @@ class Planner:
 
     def inner(self, body: GraphModule) -> Planner:
         """A planner for the graph of a part, whose arguments lie in memory that is counted outside."""
+        body = prepared(body)
         return Planner(body, self.attention, frozenset(placeholders(body)), self._depth - 1, self._known)
 
     def _alike(self, body: GraphModule) -> Planner:
@@ -111,16 +116,20 @@ class Planner:
         """
         if self.unsliced_bytes <= budget:
             return Schedule((), self.unsliced_bytes, 0.0)
+        best: Schedule | None = None
         for again in (False, True) if nested and self._depth else (False,):
             if budget <= self._hopeless[again]:
                 continue
             if (budget, again) not in self._plans:
                 self._plans[budget, again] = self._path(budget, again)
             found = self._plans[budget, again]
-            if found is not None:
-                return found
-            self._hopeless[again] = budget
-        return None
+            if found is None:
+                self._hopeless[again] = budget
+            elif best is None or found.cost < best.cost:
+                best = found
+            if best is not None and best.seconds <= SLOW * self._seconds:
+                break
+        return best
 
     def scheduled(self, groups: Sequence[Group]) -> Schedule:
         """The schedule that some groups make, in order."""
@@ -179,8 +188,8 @@ class Planner:
             if border not in borders or border in cost or not over:
                 continue
             found = self._ending(border, borders[border], budget, cost, nested=False)
-            if nested and not found:
-                found = self._ending(border, borders[border], budget, cost, nested=True)
+            if nested and all(group.seconds > SLOW * self._own(group) for group in found):
+                found += self._ending(border, borders[border], budget, cost, nested=True)
             for each in found:
                 known = cost.get(border)
                 total = cost[each.start][0] + each.cost
@@ -196,6 +205,10 @@ class Planner:
                 groups.append(group)
             at = previous
         return Schedule(tuple(reversed(groups)), cost[count][1], sum(group.seconds for group in groups))
+
+    def _own(self, group: Group) -> float:
+        """The seconds that a group's operators take unsliced, as estimated."""
+        return sum(seconds_of(node) for node in self.line.nodes[group.start : group.stop])
 
     def _borders(self, budget: int) -> dict[int, list[int]]:
         """The borders at which a run may end, each with those at which it may begin, the nearest first."""
