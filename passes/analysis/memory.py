@@ -102,6 +102,11 @@ class MemoryFigures:
         """Activations alive at the peak."""
         return sum(tensor.bytes for tensor in self._tensors) if self.peak is None else self.peak.live_bytes
 
+    @cached_property
+    def largest_bytes(self) -> int:
+        """Of the largest single value, which is one allocation at least."""
+        return max((tensor.bytes for tensor in self._tensors), default=0)
+
     @property
     def peak_bytes(self) -> int:
         """Weights and activations together: what the device must hold at once."""

@@ -30,12 +30,14 @@ class Context:
     Attributes:
         target: the name of the device the Program is optimised for, or None.
         memory_budget: bytes for weights and activations together, or None for no limit.
+        largest_allocation: bytes that no single value may exceed on the device, or None for no limit.
         seed: for every pass that draws random numbers.
         declined: what passes looked at and left alone.
     """
 
     target: str | None = None
     memory_budget: int | None = None
+    largest_allocation: int | None = None
     seed: int = 0
     declined: list[Declined] = field(default_factory=list)
 

@@ -16,7 +16,11 @@ from penstock.passes.slicing.rematerialize import rematerialized
 
 _TRIES = 3
 DEPTH = 2  # how often parts are cut again, at most
-_SLOW = (SLOW, 1.0, 1.0)  # time that a plan of each depth adds, as a share of the unsliced, from which the next is tried
+_SLOW = (
+    SLOW,
+    1.0,
+    1.0,
+)  # time that a plan of each depth adds, as a share of the unsliced, from which the next is tried
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,15 @@ class Choice:
     recompute: int | None = None
 
 
-def choose(program: Program, call: Call, room: int, attention: Attention) -> Choice:
-    """The cheapest plan found for a call's graph under a number of bytes; without one, that with the fewest bytes."""
+def choose(program: Program, call: Call, room: int, attention: Attention, largest: int | None = None) -> Choice:
+    """The cheapest plan found for a call's graph under a number of bytes; without one, that with the fewest bytes.
+
+    Args:
+        largest: bytes that no single value may exceed; None for no limit.
+    """
     found: list[tuple[float, int, Planner]] = []
     for depth in range(DEPTH + 1 if room else 0):
-        planner = planner_of(program, call.graph, attention, room if depth else None, depth)
+        planner = planner_of(program, call.graph, attention, room if depth else None, depth, largest)
         schedule = planner.plan(room)
         if schedule is not None:
             found.append((schedule.cost, depth, planner))
@@ -47,23 +55,29 @@ def choose(program: Program, call: Call, room: int, attention: Attention) -> Cho
         schedule = _fitting(program, call, planner, room)
         if schedule is not None:
             return Choice(planner, schedule, room if depth else None)
-    planner = planner_of(program, call.graph, attention, room)
+    planner = planner_of(program, call.graph, attention, room, largest=largest)
     return Choice(planner, planner.least(), room)
 
 
 def planner_of(
-    program: Program, graph: str, attention: Attention, recompute: int | None = None, depth: int = 1
+    program: Program,
+    graph: str,
+    attention: Attention,
+    recompute: int | None = None,
+    depth: int = 1,
+    largest: int | None = None,
 ) -> Planner:
     """The planner of one graph; see `Choice`.
 
     Args:
         depth: how often parts may be cut again.
+        largest: bytes that no single value may exceed; None for no limit.
     """
     module = prepared(program.graphs[graph])
-    planner = Planner(module, attention, depth=depth)
+    planner = Planner(module, attention, depth=depth, largest=largest)
     if recompute is None:
         return planner
-    return Planner(rematerialized(module, planner.line, recompute), attention, depth=depth)
+    return Planner(rematerialized(module, planner.line, recompute), attention, depth=depth, largest=largest)
 
 
 def curve(program: Program, call: Call, attention: Attention, points: int) -> Iterator[Schedule]:

@@ -62,8 +62,29 @@ class Fact:
         return is_cheap(self.node)
 
 
+FORBIDDEN = 1 << 60
+"""Bytes that are above every budget: what a value costs that is larger than the device allocates at once."""
+
+
+def counted(bytes_: int, largest: int | None) -> int:
+    """What a value of some bytes costs where no single allocation may exceed `largest`."""
+    return bytes_ if largest is None or bytes_ <= largest else bytes_ + FORBIDDEN
+
+
 class Facts(dict[Node, Fact]):
-    """The facts about every node of a graph, found out when first asked for."""
+    """The facts about every node of a graph, found out when first asked for.
+
+    Args:
+        largest: bytes that no single value may exceed; None for no limit.
+    """
+
+    def __init__(self, largest: int | None = None) -> None:
+        super().__init__()
+        self.largest = largest
+
+    def counted(self, node: Node) -> int:
+        """The bytes of a result, which are above every budget where it is too large."""
+        return counted(self[node].bytes, self.largest)
 
     def __missing__(self, node: Node) -> Fact:
         fact = self[node] = Fact(node)

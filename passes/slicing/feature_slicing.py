@@ -22,10 +22,10 @@ from penstock.passes.slicing.recipe import SlicingPlan, followed
 class FeatureSlicing(Pass):
     """Run groups of operators part by part, so that the peak of memory fits a budget.
 
-    What: finds where more is alive than the budget allows, and makes runs of operators there in parts along an axis on
-    which they are independent: frames, tokens, positions, heads, queries. Operators that slide over the axis read the
-    neighbours of their part again; what something needs whole is made before the loop. Of the runs that end at one
-    place the one that adds the least time is taken.
+    What: finds where more is alive than the budget allows, or a value larger than the device allocates at once, and
+    makes runs of operators there in parts along an axis on which they are independent: frames, tokens, positions,
+    heads, queries. Operators that slide over the axis read the neighbours of their part again; what something needs
+    whole is made before the loop. Of the runs that end at one place the one that adds the least time is taken.
 
     Given::
 
@@ -62,16 +62,20 @@ class FeatureSlicing(Pass):
         given = parse_size(self.budget) if self.budget not in ("", "min") else context.memory_budget
         wanted = 0 if self.budget == "min" else given
         plan_file = SlicingPlan.read(Path(self.plan)) if self.plan else None
-        if plan_file is None and (wanted is None or memory(program, self.attention).peak_bytes <= wanted):
+        before = memory(program, self.attention)
+        limit = context.largest_allocation
+        too_large = limit is not None and before.largest_bytes > limit
+        if plan_file is None and not too_large and (wanted is None or before.peak_bytes <= wanted):
             return program
+        wanted = before.peak_bytes if wanted is None else wanted
         unknown = set(plan_file.graphs) - set(program.graphs) if plan_file is not None else ()
         if unknown:
             raise UsageError(f"{self.plan} plans the graph '{min(unknown)}'; there are {', '.join(program.graphs)}")
-        room = max(0, (wanted or 0) - program.weight_bytes)
+        room = max(0, wanted - program.weight_bytes)
         realizer = Realizer()
 
         def sliced(op: Op) -> tuple[Op, ...]:
-            choice = self._choice(program, op, room, plan_file) if isinstance(op, Call) else None
+            choice = self._choice(program, op, room, plan_file, limit) if isinstance(op, Call) else None
             if choice is None or not isinstance(op, Call) or not choice.schedule.groups:
                 return (op,)
             return realizer.ops(choice.planner, choice.schedule, op.args, op.results, op.graph)
@@ -85,8 +89,10 @@ class FeatureSlicing(Pass):
         used = {call.graph for call, _ in plan.calls()}
         return replace(program, graphs={name: graph for name, graph in graphs.items() if name in used}, plan=plan)
 
-    def _choice(self, program: Program, call: Call, room: int, plan: SlicingPlan | None) -> Choice | None:
+    def _choice(
+        self, program: Program, call: Call, room: int, plan: SlicingPlan | None, largest: int | None
+    ) -> Choice | None:
         if plan is None:
-            return choose(program, call, room, self.attention)
+            return choose(program, call, room, self.attention, largest)
         recipe = plan.graphs.get(call.graph)
         return followed(program, call.graph, recipe, plan.attention) if recipe is not None else None

@@ -120,10 +120,16 @@ class Groups:
 
     Args:
         inner: gives the planner for the graph of a part.
+        largest: bytes that no single value may exceed; None for no limit.
     """
 
     def __init__(
-        self, module: GraphModule, line: Timeline, attention: Attention, inner: Callable[[GraphModule], Planner]
+        self,
+        module: GraphModule,
+        line: Timeline,
+        attention: Attention,
+        inner: Callable[[GraphModule], Planner],
+        largest: int | None = None,
     ) -> None:
         self.module = module
         self.line = line
@@ -132,7 +138,7 @@ class Groups:
         self._index = {node: index for index, node in enumerate(line.nodes)}
         held = buffers_of(module.graph)
         self.views: dict[Node, Buffer | None] = {node: (found[0] if found else None) for node, found in held.items()}
-        self._tiler = Tiler()
+        self._tiler = Tiler(largest)
         self._facts = self._tiler.facts
         self._tilings: dict[tuple[int, int, Axis, bool], Tiling | None] = {}
         self._frames: dict[tuple[int, int, Axis, bool], _Frame] = {}
@@ -313,10 +319,10 @@ class Groups:
 
     def _frame(self, start: int, stop: int, tiling: Tiling) -> _Frame:
         kept = set(self.kept(tiling, stop))
-        most, stays = run_peak(tiling.hoisted, kept, self.views, self._attention)
+        most, stays = run_peak(tiling.hoisted, kept, self.views, self._attention, self._facts)
         stays += sum(tiling.facts[sweep.node].bytes for sweep in tiling.sweeps)
         reuses = self._memory.reuses(start, stop, tiling)
-        made = sum(tiling.facts[node].bytes for node in tiling.outputs if node not in reuses)
+        made = sum(tiling.facts.counted(node) for node in tiling.outputs if node not in reuses)
         live = self.line.live[start]
         return _Frame(live + stays + made, live + stays, live + most, reuses)
 

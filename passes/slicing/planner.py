@@ -21,6 +21,7 @@ from penstock.passes.analysis.axes import WholeError
 from penstock.passes.analysis.memory import Attention
 from penstock.passes.core.program import placeholders
 from penstock.passes.slicing.estimates import seconds_of
+from penstock.passes.slicing.facts import FORBIDDEN
 from penstock.passes.slicing.forms import prepared
 from penstock.passes.slicing.groups import Group, Groups
 from penstock.passes.slicing.timeline import Timeline, timeline
@@ -69,6 +70,7 @@ class Planner:
         free: arguments that lie in memory of the caller and do not count.
         depth: how often parts may be cut again.
         known: planners of graphs of parts by their structure; blocks that are alike have parts that are alike.
+        largest: bytes that no single value may exceed; None for no limit.
     """
 
     def __init__(
@@ -78,11 +80,13 @@ class Planner:
         free: frozenset[Node] = frozenset(),
         depth: int = 1,
         known: dict[Any, Planner] | None = None,
+        largest: int | None = None,
     ) -> None:
         self.module = module
         self.attention = attention
-        self.line: Timeline = timeline(module, attention, free)
-        self.groups = Groups(module, self.line, attention, self._alike)
+        self.line: Timeline = timeline(module, attention, free, largest)
+        self.groups = Groups(module, self.line, attention, self._alike, largest)
+        self._largest = largest
         self._depth = depth
         self._seconds = sum(map(seconds_of, self.line.nodes))
         self._known: dict[Any, Planner] = {} if known is None else known
@@ -94,7 +98,8 @@ class Planner:
     def inner(self, body: GraphModule) -> Planner:
         """A planner for the graph of a part, whose arguments lie in memory that is counted outside."""
         body = prepared(body)
-        return Planner(body, self.attention, frozenset(placeholders(body)), self._depth - 1, self._known)
+        free = frozenset(placeholders(body))
+        return Planner(body, self.attention, free, self._depth - 1, self._known, self._largest)
 
     def _alike(self, body: GraphModule) -> Planner:
         """A planner for a graph with the structure of a part's."""
@@ -166,6 +171,10 @@ class Planner:
     def least(self, tolerance: float = 0.03) -> Schedule:
         """The schedule with the fewest bytes that the planner finds, within a tolerance."""
         best = Schedule((), self.unsliced_bytes, 0.0)
+        if best.bytes >= FORBIDDEN:
+            best = self.plan(FORBIDDEN - 1) or best
+        if best.bytes >= FORBIDDEN:
+            return best
         low = max(self.line.live[0], self.line.live[-1], 1)
         while best.bytes > low * (1 + tolerance):
             middle = (low + best.bytes) // 2

@@ -91,10 +91,14 @@ class Spans:
 
 
 class Tiler:
-    """Cuts runs of one graph; what the rules answer is asked once."""
+    """Cuts runs of one graph; what the rules answer is asked once.
 
-    def __init__(self) -> None:
-        self.facts = Facts()
+    Args:
+        largest: bytes that no single value may exceed; None for no limit.
+    """
+
+    def __init__(self, largest: int | None = None) -> None:
+        self.facts = Facts(largest)
         self._answers: dict[tuple[Node, Axis], Needs | WholeError | CoarserError] = {}
 
     def tile(self, run: Sequence[Node], outputs: Set[Node], seed: Node, axis: Axis, sweeping: bool = False) -> Tiling:

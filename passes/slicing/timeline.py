@@ -13,6 +13,7 @@ from penstock.passes.analysis.memory import Attention, score_bytes
 from penstock.passes.core.ops import CAUSAL_ATTENTION
 from penstock.passes.core.program import placeholders, result_nodes
 from penstock.passes.core.shapes import nbytes, value_of
+from penstock.passes.slicing.facts import Facts, counted
 from penstock.passes.slicing.tiling import PART_OF, Spans, Tiling, Window, clipped
 
 aten = torch.ops.aten
@@ -56,8 +57,14 @@ class Timeline:
         return (*before, *nodes)
 
 
-def timeline(module: GraphModule, attention: Attention, free: frozenset[Node] = frozenset()) -> Timeline:
-    """The liveness of a graph whose arguments die after their last use; those of `free` count for nothing."""
+def timeline(
+    module: GraphModule, attention: Attention, free: frozenset[Node] = frozenset(), largest: int | None = None
+) -> Timeline:
+    """The liveness of a graph whose arguments die after their last use; those of `free` count for nothing.
+
+    Args:
+        largest: bytes that no single value may exceed; where one does, more is alive than any budget.
+    """
     nodes = tuple(node for node in module.graph.nodes if node.op == "call_function")
     count = len(nodes)
     buffers = buffers_of(module.graph)
@@ -87,7 +94,7 @@ def timeline(module: GraphModule, attention: Attention, free: frozenset[Node] = 
             last[buffer] = count
     live, during = [0] * (count + 2), [0] * (count + 1)
     for buffer, made in first.items():
-        size = 0 if buffer.node in free else _bytes(buffer)
+        size = 0 if buffer.node in free else counted(_bytes(buffer), largest)
         live[made + 1] += size
         live[last[buffer] + 1] -= size
         during[max(made, 0)] += size
@@ -144,7 +151,7 @@ def part_bytes(tiling: Tiling, found: Spans, attention: Attention) -> int:
             last[each] = index
         owner[node] = used[0] if facts[node].is_view and used else node
         if owner[node] is node:
-            sizes[node] = facts[node].bytes * (high - low) // tiling.axes[node].size
+            sizes[node] = counted(facts[node].bytes * (high - low) // tiling.axes[node].size, facts.largest)
             first[node] = index
         last[owner[node]] = index
     for output in tiling.outputs:
@@ -197,7 +204,7 @@ def _mask_bytes(tiling: Tiling, found: Spans, node: Node) -> int:
 
 
 def run_peak(
-    nodes: Sequence[Node], kept: set[Node], views: Mapping[Node, Buffer | None], attention: Attention
+    nodes: Sequence[Node], kept: set[Node], views: Mapping[Node, Buffer | None], attention: Attention, facts: Facts
 ) -> tuple[int, int]:
     """The most bytes that running some operators needs beside what was there, and what stays of it.
 
@@ -216,7 +223,7 @@ def run_peak(
     ending: dict[int, int] = {}
     for index, node in enumerate(nodes):
         if node in last:
-            size = nbytes(value_of(node))
+            size = facts.counted(node)
             live += size
             ending[last[node]] = ending.get(last[node], 0) + size
         most = max(most, live + (score_bytes(node) if attention == "materialized" else 0))

@@ -115,7 +115,11 @@ def optimize(
     """
     device = find_target(target) if target is not None else None
     budget = None if memory_budget in (None, "min") else parse_size(memory_budget)
-    context = Context(target=device.name if device else None, memory_budget=budget)
+    context = Context(
+        target=device.name if device else None,
+        memory_budget=budget,
+        largest_allocation=device.limits.max_allocation_bytes if device else None,
+    )
     passes = (*pipeline_passes(pipeline), *_precision(precision, device), *_slicing(memory_budget))
     try:
         result = Pipeline(passes, instruments).run(program, context)

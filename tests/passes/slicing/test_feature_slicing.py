@@ -325,3 +325,23 @@ def test_causal_attention_that_runs_whole_stays_as_it_was() -> None:
     assert "penstock.causal_attention.default" in [str(node.target) for node in module.graph.nodes]
     assert "penstock.causal_attention.default" not in targets
     assert not any("arange" in target for target in targets)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.1])
+def test_no_value_is_larger_than_the_device_allocates_at_once(share: float) -> None:
+    program = captured(nn.Sequential(Wide(), Wide()), torch.randn(1, 64, 8))
+    largest = int(share * memory(program).largest_bytes)
+    result = FeatureSlicing().run(program, Context(largest_allocation=largest))
+    assert memory(result).largest_bytes <= largest < memory(program).largest_bytes
+    assert loops(result)
+    assert_equal(program, result)
+
+
+def test_a_limit_that_nothing_exceeds_changes_nothing() -> None:
+    program = captured(Wide(), torch.randn(1, 64, 8))
+    assert FeatureSlicing().run(program, Context(largest_allocation=memory(program).largest_bytes)) is program
+
+
+def test_what_is_too_large_as_an_input_stays() -> None:
+    program = captured(Wide(), torch.randn(1, 64, 8))
+    assert not loops(FeatureSlicing().run(program, Context(largest_allocation=64)))
