@@ -88,6 +88,7 @@ class Planner:
         self.groups = Groups(module, self.line, attention, self._alike, largest)
         self._largest = largest
         self._depth = depth
+        self._is_part = bool(free)  # it is asked often, and its time is a small share
         self._seconds = sum(map(seconds_of, self.line.nodes))
         self._known: dict[Any, Planner] = {} if known is None else known
         self._plans: dict[tuple[int, bool], Schedule | None] = {}
@@ -132,7 +133,7 @@ class Planner:
                 self._hopeless[again] = budget
             elif best is None or found.cost < best.cost:
                 best = found
-            if best is not None and best.seconds <= SLOW * self._seconds:
+            if best is not None and (self._is_part or best.seconds <= SLOW * self._seconds):
                 break
         return best
 
@@ -197,7 +198,7 @@ class Planner:
             if border not in borders or border in cost or not over:
                 continue
             found = self._ending(border, borders[border], budget, cost, nested=False)
-            if nested and all(group.seconds > SLOW * self._own(group) for group in found):
+            if nested and (not found or self._is_slow(found)):
                 found += self._ending(border, borders[border], budget, cost, nested=True)
             for each in found:
                 known = cost.get(border)
@@ -215,9 +216,13 @@ class Planner:
             at = previous
         return Schedule(tuple(reversed(groups)), cost[count][1], sum(group.seconds for group in groups))
 
-    def _own(self, group: Group) -> float:
-        """The seconds that a group's operators take unsliced, as estimated."""
-        return sum(seconds_of(node) for node in self.line.nodes[group.start : group.stop])
+    def _is_slow(self, groups: Sequence[Group]) -> bool:
+        """Whether each of some groups adds so much time that parts that are cut again may be better."""
+
+        def own(group: Group) -> float:
+            return sum(seconds_of(node) for node in self.line.nodes[group.start : group.stop])
+
+        return not self._is_part and all(group.seconds > SLOW * own(group) for group in groups)
 
     def _borders(self, budget: int) -> dict[int, list[int]]:
         """The borders at which a run may end, each with those at which it may begin, the nearest first."""
