@@ -109,7 +109,14 @@ class MemoryRecord(_Record):
 
 
 class KernelRecord(_Record):
-    """One kernel: its source file, the types of its buffers, and how it is launched."""
+    """One kernel: its source file, the types of its buffers, how it is launched and what it does.
+
+    Attributes:
+        launches: in one run of the plan.
+        flops: floating-point operations of one launch; 0 where nobody counted.
+        moved_bytes: the least that one launch reads and writes.
+        faults: which criteria for GPU kernels it does not meet.
+    """
 
     name: str
     file: str
@@ -118,6 +125,10 @@ class KernelRecord(_Record):
     grid: tuple[int, int, int]
     block: tuple[int, int, int]
     local_memory_bytes: int
+    launches: int = 0
+    flops: int = 0
+    moved_bytes: int = 0
+    faults: tuple[str, ...] = ()
 
 
 class HostRecord(_Record):

@@ -30,6 +30,30 @@ class Type:
 
 
 @dataclass(frozen=True)
+class Work:
+    """What one launch of a kernel does; zeros where nobody counted.
+
+    Attributes:
+        flops: floating-point operations of all threads, a multiply-add as two.
+        moved_bytes: least traffic to memory: what it reads and writes, each byte once.
+        loads: elements that all threads load from memory and from local memory, whatever cache they come from.
+        touched_bytes: what all threads read and write of memory, repeats included.
+        disorderly_bytes: of these, what is neither moved in vectors nor shared or adjacent within a wave.
+    """
+
+    flops: int = 0
+    moved_bytes: int = 0
+    loads: int = 0
+    touched_bytes: int = 0
+    disorderly_bytes: int = 0
+
+    @property
+    def intensity(self) -> float:
+        """Operations per byte of the least traffic."""
+        return self.flops / self.moved_bytes if self.moved_bytes else 0.0
+
+
+@dataclass(frozen=True)
 class Kernel:
     """One kernel.
 
@@ -43,6 +67,7 @@ class Kernel:
         grid: work-groups along x, y, z.
         block: threads of a work-group along x, y, z.
         local_memory_bytes: what a work-group shares.
+        work: what one launch does; of a GPU's kernel.
     """
 
     name: str
@@ -55,6 +80,7 @@ class Kernel:
     grid: Extent = (1, 1, 1)
     block: Extent = (1, 1, 1)
     local_memory_bytes: int = 0
+    work: Work = Work()
 
     @property
     def file(self) -> str:

@@ -48,6 +48,11 @@ def compile_program(program: Program, target: Target) -> CompiledProgram:
     """
     if program.is_fake:
         raise UsageError("the program was captured on fake tensors; capture it with real weights to compile it")
+    return generate(program, target)
+
+
+def generate(program: Program, target: Target) -> CompiledProgram:
+    """As `compile_program`, for Programs whose weights may be fake: kernels to be looked at, not run."""
     built_for = tvm_target(target)
     packed: dict[str, torch.Tensor] = {}
     if target.on_gpu:

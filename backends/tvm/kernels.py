@@ -21,6 +21,7 @@ from penstock.backends.plan.launches import Extent, Kernel, Type
 from penstock.backends.targets import Target
 from penstock.backends.tvm.intrinsics import spell_infinities
 from penstock.backends.tvm.nests import Nest
+from penstock.backends.tvm.work import work_of
 from penstock.passes.core.errors import PenstockError
 
 _DEVICE_KERNEL = 2
@@ -82,6 +83,7 @@ def _gpu_kernel(
         grid=_extent(extents, "blockIdx"),
         block=_extent(extents, "threadIdx"),
         local_memory_bytes=_shared_bytes(function.body),
+        work=work_of(function, extents, target.limits.subgroup),
     )
 
 

@@ -24,10 +24,13 @@ from penstock.backends.artifact.tensors import WEIGHTS, check_tensors
 from penstock.backends.cache import tool_versions
 from penstock.backends.loaded import processor
 from penstock.backends.plan.encoding import encode
+from penstock.backends.plan.launches import Kernel as LaunchedKernel
 from penstock.backends.plan.launches import Type
 from penstock.backends.plan.layout import LaunchPlan, lay_out
 from penstock.backends.plan.placement import TooLargeError
+from penstock.backends.quality import faults, launch_counts
 from penstock.backends.targets import Target
+from penstock.passes.analysis.cost import cost
 from penstock.passes.analysis.memory import memory
 from penstock.passes.core import reference
 from penstock.passes.core.base import registered
@@ -67,6 +70,8 @@ def write_compiled(
         compiled = compile_program(legal, target)
     launches = _lay_out(compiled, legal, target)
     figures = memory(program)
+    counts = launch_counts(compiled.bodies, cost(legal).runs)
+    shown = tuple(_shown(kernel, counts.get(index, 0), target) for index, kernel in enumerate(compiled.kernels))
     description = Description(
         model=report.model,
         target=target,
@@ -96,8 +101,12 @@ def write_compiled(
                 grid=kernel.grid,
                 block=kernel.block,
                 local_memory_bytes=kernel.local_memory_bytes,
+                launches=seen.launches,
+                flops=kernel.work.flops,
+                moved_bytes=kernel.work.moved_bytes,
+                faults=faults(kernel, target) if target.on_gpu else (),
             )
-            for kernel in compiled.kernels
+            for kernel, seen in zip(compiled.kernels, shown, strict=True)
         ),
         functions={
             name: tuple(sorted({storage.weight for storage in body.storages if storage.weight}))
@@ -106,7 +115,6 @@ def write_compiled(
         library=None if compiled.library is None else LIBRARY,
         tools=tool_versions(),
     )
-    shown = tuple(Kernel(kernel.name, kernel.grid, kernel.block) for kernel in compiled.kernels)
     report = dataclasses.replace(report, kernels=shown)
     check = check_tensors(
         {spec.name: tensor for spec, tensor in zip(legal.signature.inputs, legal.examples, strict=True)},
@@ -133,6 +141,13 @@ def legalized(program: Program, target: Target) -> Program:
     """A Program in what the back end takes for a target."""
     passes = (*SINGLE_PRECISION, *LEGALIZE) if target.on_gpu else LEGALIZE
     return Pipeline(passes).run(program, Context(target=target.name))
+
+
+def _shown(kernel: LaunchedKernel, launches: int, target: Target) -> Kernel:
+    """A kernel for the report. Sums are in float32, so the peak of that precision bounds them."""
+    work = kernel.work
+    least = target.compute.least_seconds(work.flops, work.moved_bytes) if work.moved_bytes else None
+    return Kernel(kernel.name, kernel.grid, kernel.block, launches, work.flops, work.moved_bytes, least)
 
 
 def _lay_out(compiled: CompiledProgram, program: Program, target: Target) -> LaunchPlan:

@@ -17,7 +17,9 @@ from penstock.backends.tvm.schedules.gpu.elementwise import Elementwise
 from penstock.backends.tvm.schedules.gpu.matmul import Matmul
 from penstock.backends.tvm.schedules.gpu.reduction import ReductionsOfLines
 from penstock.backends.tvm.schedules.gpu.register_tiles import RegisterTiles
+from penstock.backends.tvm.schedules.gpu.row_per_group import RowPerGroup
 from penstock.backends.tvm.schedules.gpu.row_per_thread import RowPerThread
+from penstock.backends.tvm.schedules.gpu.transpose import Transpose
 
 _log = logging.getLogger(__name__)
 
@@ -27,8 +29,10 @@ def rules_for(target: tvm.target.Target) -> Any:
     if "gpu" in target.keys:
         rules = [
             RegisterTiles(),
+            Transpose(),
             Elementwise(),
             RowPerThread(),
+            RowPerGroup(),
             Matmul(),
             dlight.gpu.GEMV(),
             dlight.gpu.Reduction(),

@@ -15,7 +15,7 @@ from penstock.cli.tables import table
 from penstock.passes.core.sizes import format_size
 from penstock.report.compare import Comparison
 from penstock.report.figures import format_change, format_count, format_flops
-from penstock.report.model import CostRow, ProgramInfo, Report, Totals
+from penstock.report.model import CostRow, Kernel, ProgramInfo, Report, Totals
 
 CHART_WIDTH = 72
 MODULE_ROWS = 40
@@ -50,9 +50,27 @@ def draw_report(console: Console, report: Report, top: int) -> None:
         ]
         _show(console, table(["pass that changed something", "exactness", ">nodes", "what it does"], changes))
     if report.kernels:
-        rows = [(kernel.name, _extent(kernel.grid), _extent(kernel.block)) for kernel in report.kernels[:top]]
-        title = _title("Kernels", len(report.kernels), top)
-        _show(console, table(["kernel", ">grid", ">block"], rows, title))
+        _draw_kernels(console, report.kernels, top)
+
+
+def _draw_kernels(console: Console, kernels: Sequence[Kernel], top: int) -> None:
+    """Kernels, those with most work per run first, with the time that the target's peaks allow one launch."""
+    order = sorted(kernels, key=lambda kernel: -kernel.launches * (kernel.least_seconds or kernel.flops))
+    rows = [
+        (
+            kernel.name,
+            str(kernel.launches),
+            _extent(kernel.grid),
+            _extent(kernel.block),
+            format_flops(kernel.flops) if kernel.moved_bytes else "",
+            format_size(kernel.moved_bytes) if kernel.moved_bytes else "",
+            f"{kernel.intensity:.1f}" if kernel.moved_bytes else "",
+            "" if kernel.least_seconds is None else f"{1e6 * kernel.least_seconds:.2f} µs",
+        )
+        for kernel in order[:top]
+    ]
+    columns = ["kernel", ">launches", ">grid", ">block", ">FLOPs", ">bytes", ">FLOPs/byte", ">at the peaks"]
+    _show(console, table(columns, rows, _title("Kernels", len(kernels), top)))
 
 
 def draw_comparison(console: Console, comparison: Comparison, names: tuple[str, str]) -> None:

@@ -61,6 +61,23 @@ def show_target(output: Output, name: str) -> None:
     output.result(asdict(target), draw)
 
 
+def _compute(target: Target) -> list[tuple[str, str]]:
+    """What kernels and their bounds are made for."""
+    compute = target.compute
+    return [
+        ("compute units", str(compute.compute_units)),
+        ("vector of a thread", f"{compute.vector_bytes} bytes"),
+        ("threads that schedules aim for", str(compute.threads)),
+        ("peak in float32", _rate(compute.gflops_float32, "GFLOP/s")),
+        ("peak in float16", _rate(compute.gflops_float16, "GFLOP/s")),
+        ("peak of the memory", _rate(compute.gbytes_per_second, "GB/s")),
+    ]
+
+
+def _rate(figure: float | None, unit: str) -> str:
+    return "not known" if figure is None else f"{figure:g} {unit}"
+
+
 def _properties(target: Target) -> list[tuple[str, str]]:
     from penstock.passes.core.sizes import format_size
 
@@ -76,6 +93,7 @@ def _properties(target: Target) -> list[tuple[str, str]]:
         ("computes in half precision", "yes" if limits.fp16 else "no"),
         ("largest allocation", _size_or_unknown(limits.max_allocation_bytes)),
         ("memory of a typical device", _size_or_unknown(limits.memory_bytes)),
+        *(_compute(target) if target.on_gpu else ()),
         ("notes", target.notes),
     ]
     return [(name, value) for name, value in rows if value]

@@ -145,11 +145,28 @@ class ProgramInfo:
 
 @dataclass(frozen=True)
 class Kernel:
-    """One compiled kernel with its launch dimensions."""
+    """One compiled kernel.
+
+    Attributes:
+        grid: work-groups of a launch; block: threads of a work-group.
+        launches: in one run.
+        flops: of one launch; 0 where nobody counted.
+        moved_bytes: the least that one launch reads and writes.
+        least_seconds: of one launch at the peaks of the target; None where they are not known.
+    """
 
     name: str
     grid: tuple[int, ...]
     block: tuple[int, ...]
+    launches: int = 0
+    flops: int = 0
+    moved_bytes: int = 0
+    least_seconds: float | None = None
+
+    @property
+    def intensity(self) -> float:
+        """Operations per byte."""
+        return self.flops / self.moved_bytes if self.moved_bytes else 0.0
 
 
 @dataclass(frozen=True)

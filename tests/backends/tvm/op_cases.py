@@ -115,14 +115,14 @@ def _graph(item: Case) -> torch.fx.GraphModule:
 
 
 class Built:
-    """Cases lowered, built for the CPU, or for a phone's GPU that is simulated, and loaded."""
+    """Cases lowered, built for a device of this machine, or for a phone's GPU that is simulated, and loaded."""
 
-    def __init__(self, cases: dict[str, Case], device: str | None = None) -> None:
+    def __init__(self, cases: dict[str, Case], target: str = "llvm") -> None:
         self.cases = cases
         self._program = program_of(cases)
         self._folder = tempfile.TemporaryDirectory(prefix="penstock-")
-        folder = Path(self._folder.name)
-        self._runner = simulation_of(self._program, folder, device) if device else runner_of(self._program, folder)
+        load = runner_of if target in ("llvm", "opencl") else simulation_of
+        self._runner = load(self._program, Path(self._folder.name), target)
         self._own = self._run({})
 
     def _run(self, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

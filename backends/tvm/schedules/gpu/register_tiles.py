@@ -26,16 +26,17 @@ from typing import Any
 
 import tvm_ffi
 from tvm import s_tir, tirx
-from tvm.s_tir import dlight
 from tvm.s_tir.dlight.gpu.matmul import auto_inline_consumer_chain, auto_inline_producers
 
 from penstock.backends.targets import Target
 from penstock.backends.tvm.schedules.gpu.contraction import Contraction, find_contraction, index_axes
 from penstock.backends.tvm.schedules.gpu.device import device_of, most_lanes
+from penstock.backends.tvm.schedules.tunable import Choice, TunableRule
 
-_MOST_ROWS = 8
 _DEPTH = 4
 """Places of k that a thread loads at once where A runs along k."""
+_CHOICES = 16
+"""Tiles that a search may try."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Tile:
         row_threads: threads of a work-group, for each axis of m.
         lanes: columns of a thread, one vector.
         column_threads: threads of a work-group along n.
+        batch_threads: threads of a work-group along the batch, for products too small to fill a wave.
         depth: places of k per step.
     """
 
@@ -54,62 +56,140 @@ class Tile:
     row_threads: tuple[int, ...]
     lanes: int
     column_threads: int
+    batch_threads: int
     depth: int
 
+    def named(self) -> Choice:
+        """The numbers as a choice."""
+        rows = {f"rows{axis}": size for axis, size in enumerate(self.rows)}
+        threads = {f"row_threads{axis}": size for axis, size in enumerate(self.row_threads)}
+        return {
+            **rows,
+            **threads,
+            "lanes": self.lanes,
+            "column_threads": self.column_threads,
+            "batch_threads": self.batch_threads,
+            "depth": self.depth,
+        }
 
-class RegisterTiles(dlight.base.ScheduleRule):  # type: ignore[misc]
-    """A tile of sums per thread, for any contraction."""
 
-    def apply(self, func: Any, target: Any, tunable: bool) -> Any:
-        schedule = s_tir.Schedule(func)
+class RegisterTiles(TunableRule):
+    """A tile of sums per thread, for any contraction. Its numbers are those of `Tile`."""
+
+    name = "register-tiles"
+
+    def choices(self, function: Any, target: Any) -> tuple[Choice, ...]:
+        schedule = s_tir.Schedule(function)
+        found = find_contraction(schedule)
+        if found is None:
+            return ()
+        return tuple(tile.named() for tile in _ranked(schedule, found, target)[:_CHOICES])
+
+    def scheduled(self, function: Any, target: Any, choice: Choice) -> Any:
+        schedule = s_tir.Schedule(function)
         found = find_contraction(schedule)
         if found is None:
             return None
-        itemsize = tvm_ffi.dtype(str(schedule.get(found.block).reads[1 - found.rows].source.dtype)).itemsize
-        _apply(schedule, found, without_padding(found, choose(found, device_of(target), itemsize)))
+        tile = next((tile for tile in _ranked(schedule, found, target) if tile.named() == choice), None)
+        if tile is None:
+            return None
+        _apply(schedule, found, tile)
         return schedule
 
 
+def _ranked(schedule: Any, found: Contraction, target: Any) -> list[Tile]:
+    columns = schedule.get(found.block).reads[1 - found.rows].source
+    return ranked(found, device_of(target), tvm_ffi.dtype(str(columns.dtype)).itemsize)
+
+
 def choose(found: Contraction, device: Target, itemsize: int) -> Tile:
-    """A tile for a contraction on a device.
+    """The tile with most reuse that still gives every compute unit a work-group of full waves.
 
     Args:
         itemsize: bytes of an element of B.
     """
+    return ranked(found, device, itemsize)[0]
+
+
+def ranked(found: Contraction, device: Target, itemsize: int) -> list[Tile]:
+    """The tiles that a device can take, what is expected to be fastest first."""
     compute, n = device.compute, found.extent(found.n)
     extents = [found.extents[axis] for axis in found.m]
-    lanes = best_part(n, most_lanes(device, itemsize), powers=True)
-    rows = min(_MOST_ROWS, compute.sums // lanes)
-    wanted = compute.compute_units * compute.threads
-    while rows > 1 and found.extent(found.batch) * math.prod(extents) * n < wanted * rows * lanes:
-        rows //= 2
-    vectors = -(-n // lanes)
-    if found.rows_follow_m:
-        row_threads = _spread(extents, compute.threads // best_part(vectors, 4))
-        column_threads = best_part(vectors, compute.threads // math.prod(row_threads))
-    else:
-        column_threads = best_part(vectors, 32)
-        row_threads = _spread(extents, compute.threads // column_threads)
-    left = [-(-extent // threads) for extent, threads in zip(extents, row_threads, strict=True)]
-    # Rows of one thread lie along the axis before the last, so that those of neighbours stay next to each other.
-    own = _spread([*left[:-1], 1], rows)
-    own = (*own[:-1], best_part(left[-1], rows // math.prod(own))) if left else own
+    lanes = _lanes(found, most_lanes(device, itemsize))
     depth = _DEPTH if not found.rows_follow_m and found.extents[found.k[-1]] % _DEPTH == 0 else 1
-    return Tile(own, row_threads, lanes, column_threads, depth)
+    vectors = -(-n // lanes)
+    tiles = {}
+    for most_rows in (8, 4, 2, 1):
+        if most_rows * lanes > compute.sums:
+            continue
+        rows = _rows(extents, most_rows)
+        left = [-(-extent // own) for extent, own in zip(extents, rows, strict=True)]
+        for columns in _divisors(vectors, 2 * compute.threads if found.rows_follow_m else compute.threads):
+            for row_threads in sorted({_spread(left, 2**power) for power in range(8)}):
+                room = max(1, compute.threads // (columns * math.prod(row_threads)))
+                batch = _largest_divisor(found.extent(found.batch), room)
+                tile = Tile(rows, row_threads, lanes, columns, batch, depth)
+                tiles[tile] = _worth(found, tile, device)
+    return sorted(tiles, key=lambda tile: -tiles[tile])
 
 
-def best_part(extent: int, limit: int, *, powers: bool = False) -> int:
-    """The size, within a limit, of the parts to divide an extent into: large, and without much of a rest.
+def _worth(found: Contraction, tile: Tile, device: Target) -> float:
+    """Reuse, less what is lost to idle lanes, to rows beyond the end and to idle compute units."""
+    compute, wave = device.compute, device.limits.subgroup
+    own = math.prod(tile.rows)
+    threads = math.prod(tile.row_threads) * tile.column_threads * tile.batch_threads
+    if threads > 2 * compute.threads or threads > device.limits.max_threads:
+        return 0.0
+    reuse = own * tile.lanes / (own + tile.lanes)
+    full = threads / (-(-threads // wave) * wave)
+    needed = covered = 1
+    for axis, rows, row_threads in zip(found.m, tile.rows, tile.row_threads, strict=True):
+        extent, part = found.extents[axis], rows * row_threads
+        needed, covered = needed * extent, covered * -(-extent // part) * part
+    everything = found.extent(found.batch) * needed * found.extent(found.n) / (own * tile.lanes)
+    busy = min(1.0, everything / (compute.compute_units * compute.threads)) ** 0.5
+    busy *= min(1.0, everything / threads / compute.compute_units)
+    large = min(1.0, threads / compute.threads) ** 0.25
+    # What a work-group reads from beyond its own caches falls with the smaller side of its tile.
+    high, across = own * math.prod(tile.row_threads), tile.lanes * tile.column_threads
+    shared = (high * across / (high + across)) ** 0.25
+    # A wave that walks along the columns of a convolution's weights reads them in order, and so does one along pixels.
+    narrow = 0.9 if found.rows_follow_m and tile.row_threads[-1] < min(8, found.extents[found.m[-1]]) else 1.0
+    return float(reuse * full * (needed / covered) * busy * large * shared * narrow)
 
-    Args:
-        powers: only powers of two.
-    """
+
+def _lanes(found: Contraction, limit: int) -> int:
+    """Columns of a vector: they should divide n, since a vector beyond the end is loaded piece by piece."""
+    n = found.extent(found.n)
+    dividing = max(size for size in (1, 2, 4, 8) if size <= limit and n % size == 0)
+    if dividing >= min(4, n) or not found.rows_follow_m:
+        return dividing
+    return min(4, limit)
+
+
+def _rows(extents: list[int], limit: int) -> tuple[int, ...]:
+    """Rows of a thread along each axis: the axis before the last first, so that neighbours stay next to each other."""
+    if not extents:
+        return ()
+    front = _spread(extents[:-1], limit)
+    return (*front, best_part(extents[-1], limit // math.prod(front)))
+
+
+def _divisors(extent: int, limit: int) -> list[int]:
+    return [size for size in range(1, min(extent, limit) + 1) if extent % size == 0]
+
+
+def _largest_divisor(extent: int, limit: int) -> int:
+    return _divisors(extent, limit)[-1]
+
+
+def best_part(extent: int, limit: int) -> int:
+    """The size, within a limit, of the parts to divide an extent into: large, and without much of a rest."""
 
     def worth(size: int) -> float:
         return size * (extent / (-(-extent // size) * size)) ** 2
 
-    sizes = [size for size in range(1, max(1, limit) + 1) if not powers or size & (size - 1) == 0]
-    return max((size for size in sizes if size < 2 * extent), key=worth)
+    return max(range(1, max(1, min(limit, 2 * extent - 1)) + 1), key=worth)
 
 
 def _spread(extents: list[int], limit: int) -> tuple[int, ...]:
@@ -162,7 +242,9 @@ def _apply(schedule: Any, found: Contraction, tile: Tile) -> None:
     *summed, step = [of_axis[axis][0] for axis in found.k]
     any_loop = summed[0] if summed else step
     schedule.reorder(*batch, *columns, *outer, *threads, *summed, step, *own)
-    z = schedule.fuse(*batch) if batch else schedule.add_unit_loop(any_loop)
+    z, batch_thread = schedule.split(
+        schedule.fuse(*batch) if batch else schedule.add_unit_loop(any_loop), [None, tile.batch_threads]
+    )
     blocks, column_thread, lane = schedule.split(
         schedule.fuse(*columns) if columns else schedule.add_unit_loop(any_loop),
         [None, tile.column_threads, tile.lanes],
@@ -171,10 +253,11 @@ def _apply(schedule: Any, found: Contraction, tile: Tile) -> None:
     thread = schedule.fuse(*threads) if threads else schedule.add_unit_loop(any_loop)
     row = schedule.fuse(*own) if own else schedule.add_unit_loop(main)
     step, deep = schedule.split(step, [None, tile.depth])
-    schedule.reorder(z, blocks, x, column_thread, thread, *summed, step, deep, row, lane)
+    schedule.reorder(z, blocks, x, batch_thread, column_thread, thread, *summed, step, deep, row, lane)
     schedule.bind(x, "blockIdx.x")
     schedule.bind(blocks, "blockIdx.y")
     schedule.bind(z, "blockIdx.z")
+    schedule.bind(batch_thread, "threadIdx.z")
     first, second = ("x", "y") if found.rows_follow_m else ("y", "x")
     schedule.bind(thread, f"threadIdx.{first}")
     schedule.bind(column_thread, f"threadIdx.{second}")

@@ -6,6 +6,9 @@ For layer norms, softmax and sums over many or short rows, on any GPU; and on CP
       row 1   ├ v ┼ v ┼ v ┼ … ┤   thread 1
        …
 
+Sums over another dimension than the last take the same form without vectors: neighbouring threads then read
+neighbouring elements.
+
 Every sweep over the row (sums, squares, the result) is a loop of vectors of V elements. A thread reads whole vectors
 that follow each other, so each cache line that a wave touches is used up over the next few steps.
 
@@ -18,12 +21,12 @@ from __future__ import annotations
 from typing import Any
 
 import tvm_ffi
-from tvm import s_tir, tirx
+from tvm import s_tir
 from tvm.s_tir import dlight
 
 from penstock.backends.targets import Target
 from penstock.backends.tvm.schedules.gpu.device import device_of, threads_for, vector_lanes
-from penstock.backends.tvm.schedules.gpu.rows import Rows, find_rows, is_sum
+from penstock.backends.tvm.schedules.gpu.rows import Rows, find_rows, is_sum, summed_loops
 
 _SHORT = 64
 """Elements of a row that one thread takes however few rows there are."""
@@ -37,16 +40,18 @@ class RowPerThread(dlight.base.ScheduleRule):  # type: ignore[misc]
     def apply(self, func: Any, target: Any, tunable: bool) -> Any:
         schedule, device = s_tir.Schedule(func), device_of(target)
         rows = find_rows(schedule)
-        if rows is None or not rows.contiguous or rows.width > _LONG:
+        if rows is None:
             return None
-        if rows.width > _SHORT and rows.count < device.compute.compute_units * device.compute.threads:
+        enough = rows.count >= device.compute.compute_units * device.compute.threads
+        if rows.contiguous and rows.width > _SHORT and (rows.width > _LONG or not enough):
             return None
         _apply(schedule, rows, device)
         return schedule
 
 
 def _apply(schedule: Any, rows: Rows, device: Target) -> None:
-    lanes = 1 if _holds_booleans(schedule, rows) else vector_lanes(device, 4, rows.width)
+    in_vectors = rows.contiguous and not _holds_booleans(schedule, rows)
+    lanes = vector_lanes(device, 4, rows.width) if in_vectors else 1
     parts = {
         block: _partial_sums(schedule, block, lanes)
         for block in (*rows.inner, rows.last)
@@ -81,8 +86,7 @@ def _holds_booleans(schedule: Any, rows: Rows) -> bool:
 
 def _partial_sums(schedule: Any, block: Any, lanes: int) -> Any:
     """Turn a sum into `lanes` sums side by side and their sum; returns the block of the former."""
-    spatial = sum(int(axis.iter_type) == tirx.IterVar.DataPar for axis in schedule.get(block).iter_vars)
-    k = schedule.fuse(*schedule.get_loops(block)[spatial:])
+    k = schedule.fuse(*summed_loops(schedule, block))
     return schedule.rfactor(schedule.split(k, [None, lanes])[1], 0)
 
 

@@ -47,7 +47,8 @@ def find_rows(schedule: Any) -> Rows | None:
     spatial, summed = _extents(schedule, sums[0])
     count, width = math.prod(spatial), math.prod(summed)
     for block in blocks:
-        if block not in sums and schedule.get_consumers(block) and math.prod(_extents(schedule, block)[0]) > count:
+        per_row = math.prod(_extents(schedule, block)[0]) <= count and _follows_sums(schedule, block)
+        if schedule.get_consumers(block) and not is_sum(schedule, block) and not per_row:
             schedule.compute_inline(block)
     *inner, last = schedule.get_child_blocks(schedule.get_sblock("root"))
     for block in inner:
@@ -66,6 +67,12 @@ def find_rows(schedule: Any) -> Rows | None:
     return Rows(tuple(inner), last, rank, count, width, _runs_along(schedule, sums[0]), not over and rest > 1)
 
 
+def _follows_sums(schedule: Any, block: Any) -> bool:
+    """Whether a block is computed of sums."""
+    producers = schedule.get_producers(block)
+    return any(is_sum(schedule, producer) or _follows_sums(schedule, producer) for producer in producers)
+
+
 def _prefix(extents: list[int], count: int) -> int | None:
     """How many of the first extents make up a number of places."""
     return next((rank for rank in range(len(extents) + 1) if math.prod(extents[:rank]) == count), None)
@@ -74,6 +81,12 @@ def _prefix(extents: list[int], count: int) -> int | None:
 def is_sum(schedule: Any, block: Any) -> bool:
     """Whether a block accumulates over something."""
     return any(int(axis.iter_type) == tirx.IterVar.CommReduce for axis in schedule.get(block).iter_vars)
+
+
+def summed_loops(schedule: Any, block: Any) -> list[Any]:
+    """The loops of a sum that it sums over; they are the last ones."""
+    spatial = len(_extents(schedule, block)[0])
+    return list(schedule.get_loops(block)[spatial - len(schedule.get(block).iter_vars) :])
 
 
 def _extents(schedule: Any, block: Any) -> tuple[list[int], list[int]]:

@@ -63,7 +63,7 @@ def tiled_attention(case: Attention, device: Target) -> Any:
     vectors = value_width // wide
     own = _covering(queries, _QUERIES)
     across = _covering(max(vectors, -(-keys // _KEYS)), min(_MOST_COLUMNS, max(16, _covering(vectors, 64))))
-    down = max(1, min(device.compute.threads // across, -(-queries // own)))
+    down = _covering(-(-queries // own), max(1, device.compute.threads // across))
     columns = -(-vectors // across)
     tile, block = down * own, across * _KEYS
     groups, blocks = -(-queries // tile), -(-keys // block)
