@@ -128,7 +128,7 @@ def ranked(found: Contraction, device: Target, itemsize: int) -> list[Tile]:
             for row_threads in sorted({_spread(left, 2**power) for power in range(8)}):
                 room = max(1, compute.threads // (columns * math.prod(row_threads)))
                 batch = _largest_divisor(found.extent(found.batch), room)
-                tile = Tile(rows, row_threads, lanes, columns, batch, depth)
+                tile = without_padding(found, Tile(rows, row_threads, lanes, columns, batch, depth))
                 tiles[tile] = _worth(found, tile, device)
     return sorted(tiles, key=lambda tile: -tiles[tile])
 

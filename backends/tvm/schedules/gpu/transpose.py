@@ -7,8 +7,8 @@
       ↓     └────────┘   one stretch and reads whole vectors
 
 For permutations of dimensions (channels last, heads first), with whatever arithmetic per element is fused to them,
-where vectors divide both axes. Expected on any GPU: every byte read and written once, in vectors on both sides; no local
-memory. A line of what is read serves the next threads along i from the first-level cache.
+where vectors divide both axes. Expected on any GPU: every byte read and written once, in vectors on both sides; no
+local memory. A line of what is read serves the next threads along i from the first-level cache.
 """
 
 from __future__ import annotations

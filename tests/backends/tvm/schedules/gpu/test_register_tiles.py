@@ -69,7 +69,7 @@ def test_passes_the_criteria(module: nn.Module, shape: tuple[int, ...]) -> None:
 
 
 def _linear(rows: int, columns: int) -> Contraction:
-    return Contraction(None, 0, (), (0,), (1,), (2,), (rows, columns, 64), False, True, "int64")
+    return Contraction(None, 0, (), (0,), (1,), (2,), (rows, columns, 64), False, True, frozenset(), "int64")
 
 
 def test_large_products_fill_the_registers_and_small_ones_the_device() -> None:
