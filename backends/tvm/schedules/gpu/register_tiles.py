@@ -28,6 +28,7 @@ import tvm_ffi
 from tvm import s_tir, tirx
 from tvm.s_tir.dlight.gpu.matmul import auto_inline_consumer_chain, auto_inline_producers
 
+from penstock.backends.quality import REUSE
 from penstock.backends.targets import Target
 from penstock.backends.tvm.schedules.gpu.contraction import Contraction, find_contraction, index_axes
 from penstock.backends.tvm.schedules.gpu.device import device_of, most_lanes
@@ -141,6 +142,8 @@ def _worth(found: Contraction, tile: Tile, device: Target) -> float:
     if threads > 2 * compute.threads or threads > device.limits.max_threads:
         return 0.0
     reuse = own * tile.lanes / (own + tile.lanes)
+    if 2 * reuse < REUSE:
+        reuse *= 0.8
     full = threads / (-(-threads // wave) * wave)
     needed = covered = 1
     for axis, rows, row_threads in zip(found.m, tile.rows, tile.row_threads, strict=True):
