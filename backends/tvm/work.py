@@ -104,7 +104,7 @@ class _Walk:
 
     def __post_init__(self) -> None:
         block = [self.extents.get(f"threadIdx.{axis}", 1) for axis in "xyz"]
-        lane = np.arange(min(self.wave, math.prod(block)))
+        lane = np.arange(min(self.wave, math.prod(block)))[:, None]
         x, y = lane % block[0], lane // block[0] % block[1]
         self._threads = {"threadIdx.x": x, "threadIdx.y": y, "threadIdx.z": lane // (block[0] * block[1])}
         self._values: dict[Any, Any] = {}
@@ -168,20 +168,19 @@ class _Walk:
         if not any(known.same_as(buffer) for known in self.outside):
             self.outside.append(buffer)
         held = next(known for known in self.outside if known.same_as(buffer))
-        places = np.unique(np.atleast_1d(self._value(indices[0])).ravel())
+        places = np.unique(self._value(indices[0]))
         lines = len(np.unique(places * itemsize // LINE))
         adjacent = isinstance(indices[0], tirx.Ramp) and int(indices[0].stride) == 1
         self.accesses.append(Access(held, stored, itemsize, lanes, adjacent, times, lines, len(places) * itemsize))
 
     def _value(self, node: Any) -> Any:
-        """The value of an index expression for each thread of the first wave, at the start of every loop."""
+        """An index expression at the start of every loop: a row per thread of the first wave, a column per lane."""
         if isinstance(node, tirx.IntImm):
             return int(node.value)
         if isinstance(node, tvm.ir.Var):
             return self._values.get(node, 0)
         if isinstance(node, tirx.Ramp):
-            base = np.atleast_1d(self._value(node.base))
-            return base[:, None] + int(node.stride) * np.arange(int(node.lanes))[None, :]
+            return self._value(node.base) + int(node.stride) * np.arange(int(node.lanes))[None, :]
         if isinstance(node, tirx.Broadcast):
             return self._value(node.value)
         if isinstance(node, tirx.Cast):

@@ -35,20 +35,26 @@ class RowPerGroup(dlight.base.ScheduleRule):  # type: ignore[misc]
         device = device_of(target)
         lanes = vector_lanes(device, 4, rows.width)
         threads = _threads(device, rows.width // lanes)
-        if threads < min(16, rows.width // lanes):
+        if not threads or threads < min(16, rows.width // lanes):
             return None
         _apply(schedule, rows, threads, lanes)
         return schedule
 
 
 def _threads(device: Target, vectors: int) -> int:
-    """Threads that share the vectors of a row without a rest, in waves as full as that allows."""
+    """Threads that share the vectors of a row without a rest, in waves as full as that allows; 0 if there are none.
+
+    On Metal sums across threads pass through whole waves.
+    """
     wave, most = device.limits.subgroup, device.compute.threads * (2 if device.compute.barriers else 1)
 
     def worth(threads: int) -> float:
         return threads * threads / (-(-threads // wave) * wave)
 
-    return max((size for size in range(1, min(vectors, most) + 1) if vectors % size == 0), key=worth)
+    step = wave if device.kind == "metal" else 1
+    return max(
+        (size for size in range(step, min(vectors, most) + 1, step) if vectors % size == 0), key=worth, default=0
+    )
 
 
 def _apply(schedule: Any, rows: Rows, threads: int, lanes: int) -> None:
