@@ -21,7 +21,7 @@ from tvm.s_tir import dlight
 
 from penstock.backends.targets import Target
 from penstock.backends.tvm.schedules.gpu.device import device_of, vector_lanes
-from penstock.backends.tvm.schedules.gpu.rows import Rows, find_rows, is_sum, summed_loops
+from penstock.backends.tvm.schedules.gpu.rows import Rows, find_rows, holds_booleans, is_sum, summed_loops
 
 
 class RowPerGroup(dlight.base.ScheduleRule):  # type: ignore[misc]
@@ -33,7 +33,7 @@ class RowPerGroup(dlight.base.ScheduleRule):  # type: ignore[misc]
         if rows is None or not rows.contiguous:
             return None
         device = device_of(target)
-        lanes = vector_lanes(device, 4, rows.width)
+        lanes = 1 if holds_booleans(schedule, rows) else vector_lanes(device, 4, rows.width)
         threads = _threads(device, rows.width // lanes)
         if not threads or threads < min(16, rows.width // lanes):
             return None

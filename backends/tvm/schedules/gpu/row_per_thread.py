@@ -26,7 +26,7 @@ from tvm.s_tir import dlight
 
 from penstock.backends.targets import Target
 from penstock.backends.tvm.schedules.gpu.device import device_of, threads_for, vector_lanes
-from penstock.backends.tvm.schedules.gpu.rows import Rows, find_rows, is_sum, summed_loops
+from penstock.backends.tvm.schedules.gpu.rows import Rows, find_rows, holds_booleans, is_sum, summed_loops
 
 _SHORT = 64
 """Elements of a row that one thread takes however few rows there are."""
@@ -50,8 +50,8 @@ class RowPerThread(dlight.base.ScheduleRule):  # type: ignore[misc]
 
 
 def _apply(schedule: Any, rows: Rows, device: Target) -> None:
-    in_vectors = rows.contiguous and not _holds_booleans(schedule, rows)
-    lanes = vector_lanes(device, 4, rows.width) if in_vectors else 1
+    vectors = rows.contiguous and not holds_booleans(schedule, rows)
+    lanes = vector_lanes(device, 4, rows.width) if vectors else 1
     parts = {
         block: _partial_sums(schedule, block, lanes)
         for block in (*rows.inner, rows.last)
@@ -75,13 +75,6 @@ def _apply(schedule: Any, rows: Rows, device: Target) -> None:
         schedule.set_scope(block, 0, "local")
         if block in parts:
             _side_by_side(schedule, parts[block], thread)
-
-
-def _holds_booleans(schedule: Any, rows: Rows) -> bool:
-    """Whether any operand is of booleans, of which Metal and OpenCL have no vectors in memory."""
-    held = [schedule.get(block) for block in (*rows.inner, rows.last)]
-    regions = [region for block in held for region in (*block.reads, *block.writes)]
-    return any(str(region.source.dtype) == "bool" for region in regions)
 
 
 def _partial_sums(schedule: Any, block: Any, lanes: int) -> Any:

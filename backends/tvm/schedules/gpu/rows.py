@@ -83,6 +83,13 @@ def is_sum(schedule: Any, block: Any) -> bool:
     return any(int(axis.iter_type) == tirx.IterVar.CommReduce for axis in schedule.get(block).iter_vars)
 
 
+def holds_booleans(schedule: Any, rows: Rows) -> bool:
+    """Whether any operand is of booleans, of which Metal and OpenCL have no vectors in memory."""
+    held = [schedule.get(block) for block in (*rows.inner, rows.last)]
+    regions = [region for block in held for region in (*block.reads, *block.writes)]
+    return any(str(region.source.dtype) == "bool" for region in regions)
+
+
 def summed_loops(schedule: Any, block: Any) -> list[Any]:
     """The loops of a sum that it sums over; they are the last ones."""
     spatial = len(_extents(schedule, block)[0])
