@@ -14,15 +14,18 @@ and neighbouring positions find the lines that they need in the first-level cach
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from tvm import relax
 from tvm.s_tir import dlight
 from tvm.tirx.script.builder import ir as build
 
 from penstock.backends.tvm.schedules.cpu.blocks import inlined, is_elementwise, lanes_of, moved, operations
 from penstock.backends.tvm.schedules.cpu.kernel import built, cores, tasks
 from penstock.backends.tvm.schedules.cpu.runs import is_run
-from penstock.backends.tvm.schedules.cpu.tile import Expr, Registers, in_vectors, loops, unravel
+from penstock.backends.tvm.schedules.cpu.tile import Expr, Registers, in_vectors, index, loops, unravel
 
 _MOVE = 8
 """What moving an element costs, in multiply-adds."""
@@ -30,28 +33,36 @@ _TASKS_PER_CORE = 4
 
 
 class Elementwise(dlight.base.ScheduleRule):  # type: ignore[misc]
-    """Runs of vectors, for functions of one elementwise block."""
+    """Runs of vectors, for functions of elementwise blocks; those that only rename positions stay views."""
 
     def apply(self, func: Any, target: Any, tunable: bool) -> Any:
-        if target.kind.name != "llvm":
+        if target.kind.name != "llvm" or relax.analysis.has_reshape_pattern(func):
             return None
         schedule, blocks = inlined(func)
-        if len(blocks) != 1 or not is_elementwise(blocks[0]) or not blocks[0].iter_vars:
+        if not all(is_elementwise(block) and block.iter_vars for block in blocks):
             return None
-        return _scheduled(schedule.mod["main"], blocks[0], Registers.of(target))
+        lanes = Registers.of(target).lanes
+        return built(schedule.mod["main"], lambda: _emit(schedule.mod["main"], blocks, lanes))
 
 
-def _scheduled(function: Any, block: Any, registers: Registers) -> Any:
-    extents = [int(axis.dom.extent) for axis in block.iter_vars]
-    axes = [axis.var for axis in block.iter_vars]
-    rank = len(extents)
-    cut = next((at for at in range(rank) if is_run(block, range(at, rank))), rank - 1)
-    before, after = extents[:cut], extents[cut:]
-    rows, length = math.prod(before), math.prod(after)
-    if rows == 1 and length > 1:  # one long run: tasks take pieces of it
-        piece = _piece(length, registers.lanes)
-        return built(function, lambda: _emit(block, axes, (length // piece, piece), [], after, registers.lanes))
-    return built(function, lambda: _emit(block, axes, (rows, length), before, after, registers.lanes))
+def _emit(function: Any, blocks: Sequence[Any], lanes: int) -> None:
+    """One loop nest after the other; what one makes for the next lies in the open, where memory is planned."""
+    params = list(function.params)
+    kept: dict[Any, Any] = {}
+    for block in blocks:
+        made = block.writes[0].source
+        if not any(made.same_as(param) for param in params):
+            kept[made] = build.sblock_alloc_buffer(made.shape, made.dtype)
+    for block in blocks:
+        extents = [int(axis.dom.extent) for axis in block.iter_vars]
+        rank = len(extents)
+        cut = next((at for at in range(rank) if is_run(block, range(at, rank))), rank - 1)
+        before, after = extents[:cut], extents[cut:]
+        rows, length = math.prod(before), math.prod(after)
+        if rows == 1:  # one long run: tasks take pieces of it
+            length = _piece(length, lanes)
+            rows = math.prod(extents) // length
+        _Nest(block, kept, before, after, rows, length).emit(lanes)
 
 
 def _piece(length: int, lanes: int) -> int:
@@ -62,21 +73,46 @@ def _piece(length: int, lanes: int) -> int:
     return length
 
 
-def _emit(block: Any, axes: list[Any], sizes: tuple[int, int], before: Any, after: Any, lanes: int) -> None:
-    rows, length = sizes
-    work = rows * length * (_MOVE + operations(block.body.value))
-    count = min(rows, _TASKS_PER_CORE * cores(work)) if cores(work) > 1 else 1
-    per_task = math.ceil(rows / count)
-    with tasks(count, work) as task, loops([per_task]) as (i,):
-        row = task * per_task + i
-        with build.If(row < rows), build.Then():
+@dataclass(frozen=True)
+class _Nest:
+    """One block.
 
-            def vector(at: Expr, width: int) -> None:
-                with lanes_of(width, block.body.value) as lane:
-                    position = at + lane if before or rows == 1 else row * length + at + lane
-                    places = [*unravel(row, before), *unravel(position, after)]
-                    value = moved(block.body.value, axes, places, {})
-                    where = [moved(at, axes, places, {}) for at in block.body.indices]
-                    build.buffer_store(block.body.buffer, value, where)
+    Attributes:
+        kept: where intermediate results lie.
+        before: extents of the dimensions before a run; empty if rows are pieces of one run.
+        after: extents of the run.
+        rows: how many runs, or pieces of one.
+        length: of each.
+    """
 
-            in_vectors(length, lanes, vector)
+    block: Any
+    kept: Mapping[Any, Any]
+    before: Sequence[int]
+    after: Sequence[int]
+    rows: int
+    length: int
+
+    def emit(self, lanes: int) -> None:
+        """The loops."""
+        work = self.rows * self.length * (_MOVE + operations(self.block.body.value))
+        count = min(self.rows, _TASKS_PER_CORE * cores(work)) if cores(work) > 1 else 1
+        per_task = math.ceil(self.rows / count)
+        with tasks(count, work) as task, loops([per_task]) as (i,):
+            row = task * per_task + i
+            with build.If(row < self.rows), build.Then():
+                in_vectors(self.length, lanes, lambda at, width: self._vector(row, at, width))
+
+    def _vector(self, row: Expr, at: Expr, width: int) -> None:
+        block = self.block
+        axes = [axis.var for axis in block.iter_vars]
+        loads = {made: lambda node, held=held: held[*node.indices] for made, held in self.kept.items()}
+        with lanes_of(width, block.body.value) as lane:
+            if math.prod(self.before) > 1:
+                places = [*unravel(row, self.before), *unravel(at + lane, self.after)]
+            else:
+                places = [index(0)] * len(self.before) + unravel(row * self.length + at + lane, self.after)
+            value = moved(block.body.value, axes, places, loads)
+            where = [moved(place, axes, places, {}) for place in block.body.indices]
+            made = block.body.buffer
+            target = next((held for buffer, held in self.kept.items() if buffer.same_as(made)), made)
+            build.buffer_store(target, value, where)

@@ -50,9 +50,13 @@ class Registers:
     @classmethod
     def of(cls, target: tvm.target.Target) -> Registers:
         """Those that code for a target may use."""
-        bits = int(tvm.get_global_func("target.llvm_get_vector_width")(target))
-        is_arm = "arm" in str(target.attrs.get("mtriple", "")) or "aarch64" in str(target.attrs.get("mtriple", ""))
-        return cls(max(bits // 32, 1), 32 if bits >= 512 or is_arm else 16)
+        has = tvm.get_global_func("target.target_has_feature")
+        if has("avx512f", target):
+            return cls(16, 32)
+        if has("avx", target):
+            return cls(8, 16)
+        triple = str(target.attrs.get("mtriple", ""))
+        return cls(4, 32 if triple.startswith(("aarch64", "arm64")) else 16)
 
     @classmethod
     def current(cls) -> Registers | None:
