@@ -60,6 +60,8 @@ class HalfPrecision(Pass):
         means, cumulative sums
         what sin and cos are computed from          float32, back to the model's inputs and weights: a timestep of 999
                                                     times a frequency has no fraction left in float16
+        what an epsilon is added to that would be   float32 out, of operands in float16: a sum of 1e-9 over another
+        0 in float16                                is a number, in float16 it is 0 / 0
         arithmetic and layout between those         float32 if all arguments are, if a number in it (an epsilon)
                                                     would be 0 in float16, or if it divides by a float32; else float16
         ==========================================  ================================================================
@@ -123,6 +125,16 @@ def _computed_into_periodic(module: GraphModule) -> set[Node]:
     return exact
 
 
+def _computed_into_tiny(module: GraphModule) -> set[Node]:
+    """What a vanishing epsilon is added to, back to the operator that makes it: it may be as small as the epsilon."""
+    tiny: set[Node] = set()
+    for node in reversed(list(module.graph.nodes)):
+        feeds = any(user.target in _FOLLOW and (_vanishes(user) or user in tiny) for user in node.users)
+        if feeds and node.op == "call_function" and _is_single(node):
+            tiny.add(node)
+    return tiny
+
+
 def _is_single(node: Node) -> bool:
     value = node.meta.get("val")
     items = value if isinstance(value, (tuple, list)) else (value,)
@@ -156,6 +168,7 @@ class _Converter:
         self.edit = Rewriter(module, made_by)
         self.pool = pool
         self.exact = {self.edit.origin[node] for node in _computed_into_periodic(module)}
+        self.tiny = {self.edit.origin[node] for node in _computed_into_tiny(module)}
         self._casts: dict[tuple[Node, torch.dtype], Node] = {}
 
     def convert(self, name: str) -> GraphModule:
@@ -183,7 +196,7 @@ class _Converter:
 
     def _precision(self, node: Node) -> torch.dtype:
         """The precision in which an operator takes its floating-point arguments."""
-        if node in self.exact or node.target in _SINGLE:
+        if node in self.exact or node in self.tiny or node.target in _SINGLE:
             return torch.float32
         if node.target in _FOLLOW and (_vanishes(node) or _divides_by_single(node)):
             return torch.float32

@@ -92,6 +92,20 @@ def test_an_epsilon_that_half_cannot_hold_is_added_in_single(epsilon: float) -> 
     assert reference.run(after, after.examples)[0].isfinite().all()
 
 
+def test_a_sum_that_is_divided_by_is_as_exact_as_its_epsilon() -> None:
+    class LinearAttention(nn.Module):
+        def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            summed = torch.matmul(q, torch.matmul(k.transpose(-1, -2), nn.functional.pad(v, (0, 1), value=1.0)))
+            return summed[..., :-1] / (summed[..., -1:] + 1e-15)
+
+    torch.manual_seed(0)
+    q, k = (1e-3 * torch.rand(8, 4) for _ in range(2))  # weights of about 1e-5, sums of 1e-8
+    q[0] *= 1e-2
+    after, loss = converted(capture_module(LinearAttention(), (q, k, torch.randn(8, 4))))
+    assert reference.run(after, after.examples)[0].isfinite().all()
+    assert loss < 1e-2
+
+
 def test_weights_out_of_range_are_clipped_and_infinities_kept() -> None:
     class Shift(nn.Module):
         def __init__(self) -> None:
