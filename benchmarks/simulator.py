@@ -2,8 +2,8 @@
 
     python -m benchmarks.simulator [MODEL …]
 
-For each model of the zoo, in half precision for an Apple GPU: kernel source compiled and operations simulated per second
-of one core. The cache of compiled kernels is not used.
+For each model of the zoo, in half precision for an Apple GPU: what compiling its kernels and running them twice takes of
+one core. The cache of compiled kernels is not used.
 """
 
 from __future__ import annotations
