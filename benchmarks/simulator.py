@@ -2,7 +2,7 @@
 
     python -m benchmarks.simulator [MODEL …]
 
-For each model of the zoo, in half precision for an Apple GPU: what compiling its kernels and running them twice takes of
+For each model, in half precision for an Apple GPU: what compiling its kernels and running them twice takes of
 one core. The cache of compiled kernels is not used.
 """
 
