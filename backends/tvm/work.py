@@ -182,7 +182,7 @@ class _Walk:
         if isinstance(node, tirx.Ramp):
             return self._value(node.base) + int(node.stride) * np.arange(int(node.lanes))[None, :]
         if isinstance(node, tirx.Broadcast):
-            return self._value(node.value)
+            return np.atleast_1d(self._value(node.value))[:, None]  # threads by lanes, like a ramp
         if isinstance(node, tirx.Cast):
             return self._value(node.value)
         for kind, function in _INTEGER.items():
