@@ -18,7 +18,7 @@ from penstock.report.figures import format_flops
 FLOPS_PER_SECOND = 3e7
 THREADS_PER_SECOND = 4e5
 SOURCE_BYTES_PER_SECOND = 1e5
-"""Of one core: what `python -m benchmarks.simulator` measured, rounded down."""
+"""Orders of magnitude of one core; `python -m benchmarks.simulator` prints what they are here."""
 
 
 @dataclass(frozen=True)
