@@ -59,7 +59,8 @@ models: setup
 	$(BIN)/pytest -n $(JOBS) -m models -q --durations=5
 
 bench: setup ## Measure against PyTorch eager, torch.compile, ONNX Runtime and TVM
-	$(BIN)/python -m benchmarks.llvm_vs_peers
+	$(BIN)/python -m benchmarks.models
+	$(BIN)/python -m benchmarks.kernels
 	$(BIN)/python -m benchmarks.runner_vs_vm
 	$(BIN)/python -m benchmarks.graph_passes
 

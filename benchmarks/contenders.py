@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,8 +31,8 @@ CONTENDERS = {
 """By the names of the tables; ratios are against the first."""
 
 
-def prepare(module: nn.Module, args: tuple[Tensor, ...], folder: Path) -> dict[str, int]:
-    """Write what the contenders load; returns the figures of the model.
+def prepare(module: nn.Module, args: tuple[Tensor, ...], folder: Path) -> dict[str, float]:
+    """Write what the contenders load; returns the figures of the model, and how long penstock compiled it.
 
     The exported model stands for PyTorch: it runs the same ATen operators as the module, without the Python of its
     layers, and it needs no model library in the process.
@@ -48,7 +49,9 @@ def prepare(module: nn.Module, args: tuple[Tensor, ...], folder: Path) -> dict[s
         torch.onnx.export(exported, args, folder / "model.onnx", dynamo=True, verbose=False)
     np.savez(folder / "inputs.npz", *(tensor.numpy() for tensor in args))
     program = penstock.optimize(penstock.capture(module, args), target="llvm")
+    began = time.perf_counter()
     penstock.compile(program, target="llvm", output=folder / "model.penstock", cache=False)
+    compile_seconds = time.perf_counter() - began
     figures = penstock.memory(program)
     total = cost(program).total
     return {
@@ -57,6 +60,7 @@ def prepare(module: nn.Module, args: tuple[Tensor, ...], folder: Path) -> dict[s
         "moved_bytes": total.moved_bytes,
         "weight_bytes": figures.weight_bytes,
         "activation_bytes": figures.activation_bytes,
+        "compile_seconds": compile_seconds,
     }
 
 

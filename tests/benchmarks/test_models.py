@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import llvm_vs_peers
+from benchmarks import models
 from benchmarks.harness import Timing
 from benchmarks.limit import Limit, measure_limit
-from benchmarks.llvm_vs_peers import Row, describe
+from benchmarks.models import Row, describe, standing
 
 
 def test_ratios_are_against_the_first() -> None:
@@ -34,11 +34,19 @@ def test_limits_are_measured() -> None:
     assert limit.bytes_per_second > 0
 
 
+def test_the_fastest_of_the_others_counts() -> None:
+    rows = [
+        Row(Timing(name, (seconds,)), error=0.0, prepare_seconds=1.0, peak_bytes=1)
+        for name, seconds in [("penstock llvm", 0.003), ("torch eager", 0.006), ("onnxruntime", 0.002)]
+    ]
+    assert standing(rows).startswith("penstock llvm takes 1.50 of the time of onnxruntime")
+
+
 @pytest.mark.models
 def test_a_quick_run_against_eager(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wanted = ["--contender", "penstock llvm", "--contender", "torch eager", "--contender", "onnxruntime"]
-    llvm_vs_peers.main(["--quick", "--threads", "1", "--results", str(tmp_path), *wanted])
-    data = json.loads((tmp_path / "llvm_vs_peers.json").read_text())
+    models.main(["--quick", "--threads", "1", "--results", str(tmp_path), *wanted])
+    data = json.loads((tmp_path / "models.json").read_text())
     contenders = data["models"]["vit"]["contenders"]
     assert list(contenders) == ["penstock llvm", "torch eager", "onnxruntime"]
     for row in contenders.values():
