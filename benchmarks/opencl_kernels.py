@@ -85,8 +85,9 @@ def operators(program: Program, known: set[str]) -> dict[str, Node]:
     found: dict[str, Node] = {}
     for module in program.graphs.values():
         for node in module.graph.nodes:
-            values = [node.meta["val"], *(value_of(used) for used in node.all_input_nodes)]
-            if node.op != "call_function" or not all(isinstance(value, torch.Tensor) for value in values):
+            if node.op != "call_function":
+                continue
+            if not all(isinstance(value_of(each), torch.Tensor) for each in (node, *node.all_input_nodes)):
                 continue
             key = f"{node.target} {torch.fx.node.map_arg((node.args, node.kwargs), _described)}"
             if node_moved_bytes(node) and key not in known:
