@@ -160,8 +160,10 @@ def measure(name: str, size: str, rounds: int, limit: Limit, known: set[str]) ->
         for mine, other in zip(ours.run(single.examples), theirs.run(single.examples), strict=True):
             torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-3, equal_nan=True)
         times: list[tuple[dict[str, float], dict[str, float]]] = []
-        for _ in range(rounds):
-            times.append((_seconds(ours, single), _seconds(theirs, single)))
+        for turn in range(rounds):
+            first, second = (ours, theirs) if turn % 2 else (theirs, ours)
+            pair = _seconds(first, single), _seconds(second, single)
+            times.append(pair if turn % 2 else pair[::-1])
     for index, node in enumerate(nodes):
         mine_, other_ = ([pair[side].get(f"op{index}", 0.0) for pair in times] for side in (0, 1))
         if not all((*mine_, *other_)):
@@ -180,8 +182,9 @@ def runner_of(program: Program, folder: Path) -> Runner:
 
 
 def _seconds(runner: Runner, program: Program) -> dict[str, float]:
-    """Seconds of each graph in one run."""
+    """Seconds of each graph in one run, after one that wakes the device up."""
     found: dict[str, float] = {}
+    runner.run(program.examples)
     for launch in runner.profile(program.examples):
         if launch.kernel != "copy":
             found[launch.graph] = found.get(launch.graph, 0.0) + launch.seconds / max(1, launch.runs)
@@ -221,7 +224,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", choices=list(ZOO))
     parser.add_argument("--size", action="append", choices=["zoo", "larger"])
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--gflops", type=float, help="the device's float32 peak, 10⁹ operations per second")
     parser.add_argument("--gbytes", type=float, help="the peak of its memory, 10⁹ bytes per second")
     parser.add_argument("--keep", action="store_true", help="write benchmarks/results/opencl_kernels")

@@ -34,6 +34,8 @@ def threads_for(device: Target, items: int, waves: int = 1) -> int:
     threads = min(waves * device.compute.threads, device.limits.max_threads)
     while threads > 1 and threads >= 2 * items:
         threads //= 2
-    while threads > max(32, device.limits.subgroup) and items < threads * device.compute.compute_units:
+    units = device.compute.compute_units
+    least = max(32, device.limits.subgroup)
+    while threads > least and units * device.compute.threads <= items < threads * units:
         threads //= 2
     return threads
