@@ -32,7 +32,8 @@ def capture_module(
     """Capture a module called with example arguments.
 
     Args:
-        module: captured in evaluation mode; its mode is restored afterwards. Its parameters are shared, not copied.
+        module: captured in evaluation mode; its mode and that of each part are restored afterwards. Its parameters are
+            shared, not copied.
         args: positional example arguments; nests of tensors, numbers, strings and None. Everything that is not a
             tensor becomes part of the graph. Fake tensors make a Program that can be analysed but not run.
         kwargs: keyword example arguments.
@@ -42,12 +43,13 @@ def capture_module(
         CaptureError: neither capture mode takes the model; the message holds the reason and the model's line.
         UnsupportedOperatorError: an operator mutates or has no static meaning.
     """
-    training = module.training
+    training = {part: part.training for part in module.modules()}
     module.eval()
     try:
         exported = _export(module, tuple(args), dict(kwargs or {}))
     finally:
-        module.train(training)
+        for part, was in training.items():
+            part.training = was
     examples = leaves_of((tuple(args), dict(kwargs or {})))
     return capture_exported(exported, name or type(module).__name__, examples)
 

@@ -170,6 +170,12 @@ def test_the_mode_of_the_module_is_restored() -> None:
     assert torch.equal(reference.run(program, (X,))[0], module[0](X)), "captured in evaluation mode"
 
 
+def test_parts_keep_their_own_mode() -> None:
+    module = nn.Sequential(nn.Dropout(0.9).eval(), nn.Dropout(0.9)).train()
+    capture_module(module, (X,))
+    assert [part.training for part in module.modules()] == [True, False, True]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_a_model_of_any_size_is_captured_on_fake_tensors(dtype: torch.dtype) -> None:
     """256 GiB of weights; in the user's own mode, as full-size models are made."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import tvm
-from tvm import relax, te, topi
+from tvm import relax, te, tirx, topi
 
 from penstock.backends.tvm.launches import CONCATENATION
 from penstock.backends.tvm.ops.emit import VIEW_ALIGNMENT, Emit, Expr, Var, axes, axis, dtype_of, shape_of
@@ -190,7 +190,13 @@ def roll(emit: Emit, x: Expr, shifts: Sequence[int], dims: Sequence[int] = ()) -
 
 def _rolled(emit: Emit, x: Expr, distance: dict[int, int]) -> Var:
     shape = shape_of(x)
-    return _moved(emit, x, "roll", lambda d, i: (i + -distance[d] % shape[d]) % shape[d] if d in distance else i)
+
+    def source(d: int, i: Any) -> Any:
+        shift = distance.get(d, 0) % shape[d]
+        # Not a modulo: TVM merges those of neighbouring dimensions into one, and loses the carry between them.
+        return tirx.Select(i < shift, i + (shape[d] - shift), i - shift) if shift else i
+
+    return _moved(emit, x, "roll", source)
 
 
 def _moved(emit: Emit, x: Expr, name: str, source: Any) -> Var:

@@ -58,6 +58,7 @@ CASES = numbered(
         case(aten.repeat.default, V, [1, 1]),
         case(aten.flip.default, X, [0, -1]),
         case(aten.roll.default, X, [1, -2], [1, 3]),
+        case(aten.roll.default, torch.randn(1, 16, 16, 16), [2, 2], [1, 2]),
         case(aten.roll.default, X, [7]),
         case(aten.roll.default, X, [1, 1], [0, 0]),
     ]
