@@ -48,7 +48,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, invoke):
 def test_the_commands_are_there() -> None:
     assert set(cli.commands) == {
         *("compile", "inspect", "run", "verify", "bench"),
-        *("passes", "targets", "doctor", "completion", "slice"),
+        *("passes", "targets", "doctor", "completion", "slice", "tune"),
     }
 
 
