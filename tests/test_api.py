@@ -168,7 +168,9 @@ def test_without_the_cache_too(program: Program, compiled: Path, tmp_path: Path)
     assert content(tmp_path / "again.penstock") == content(compiled)
 
 
-def test_the_users_cache(program: Program, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_cache(
+    program: Program, compiled: Path, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PENSTOCK_CACHE", str(cache.folder))
     before = len(list(cache.folder.glob("*.penstock")))
     penstock.compile(program, "llvm", tmp_path / "again.penstock")

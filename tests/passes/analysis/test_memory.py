@@ -4,7 +4,7 @@ import operator
 from collections.abc import Callable
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from torch.fx import Node
 
@@ -169,4 +169,9 @@ def test_real_storages_agree_on_random_graphs(steps: list[tuple[int, int]], resu
         except (RuntimeError, IndexError, ValueError):
             continue  # this operator does not take this shape
     program = build.finish(nodes[result % len(nodes)], nodes[-1])
-    assert live_bytes(program) == measured_live_bytes(program)
+    try:
+        measured = measured_live_bytes(program)
+    except RuntimeError as error:
+        assert "view size is not compatible" in str(error)
+        reject()  # a view that only fake tensors allow: some of their operators leave other strides than the real ones
+    assert live_bytes(program) == measured
