@@ -172,6 +172,7 @@ def test_real_storages_agree_on_random_graphs(steps: list[tuple[int, int]], resu
     try:
         measured = measured_live_bytes(program)
     except RuntimeError as error:
-        assert "view size is not compatible" in str(error)
+        if "view size is not compatible" not in str(error):
+            raise
         reject()  # a view that only fake tensors allow: some of their operators leave other strides than the real ones
     assert live_bytes(program) == measured
