@@ -11,6 +11,7 @@
 #include "device.h"
 #include "error.h"
 #include "thread_pool.h"
+#include "workspace.h"
 
 namespace penstock {
 namespace {
@@ -86,13 +87,10 @@ int parallel_barrier(int, ParallelGroup*) {
   return -1;
 }
 
-void* allocate_workspace(int, int, uint64_t bytes, int, int) {
-  void* memory = nullptr;
-  return posix_memalign(&memory, kAlignment, bytes == 0 ? 1 : bytes) == 0 ? memory : nullptr;
-}
+void* allocate_workspace(int, int, uint64_t bytes, int, int) { return take_workspace(static_cast<size_t>(bytes)); }
 
 int free_workspace(int, int, void* memory) {
-  std::free(memory);
+  give_back_workspace(memory);
   return 0;
 }
 
