@@ -34,7 +34,7 @@ from penstock.passes.legalize.real_rope import RealRope
 from penstock.passes.legalize.repeat_interleave import RepeatInterleave
 from penstock.passes.legalize.rms_norm import DecomposeRmsNorm
 from penstock.passes.legalize.scatter_reduce import ScatterReduceToMatmul
-from penstock.passes.legalize.transposed_conv3d import TransposedConv3d
+from penstock.passes.legalize.transposed_convolution import TransposedConvolution
 from penstock.passes.legalize.unfold import UnfoldToIndexSelect
 from penstock.passes.legalize.vector_norm import VectorNorm
 from penstock.passes.legalize.widen_bool_cumsum import WidenBoolCumsum
@@ -86,6 +86,7 @@ LEGALIZE: tuple[Pass, ...] = (
     # operators outside the door that have a better form than torch's own decomposition
     FunctionalCopy(),
     NamedConvolution(),
+    TransposedConvolution(),
     InstanceNormToGroupNorm(),
     NativeNormToNorm(),
     AffineBatchNorm(),
@@ -106,7 +107,6 @@ LEGALIZE: tuple[Pass, ...] = (
     BooleanAttentionMask(),
     DecomposeMinMax(),
     NearestUpsample(),
-    TransposedConv3d(),
     AffineGroupNorm(),
     # what torch leaves implicit
     WidenBoolCumsum(),

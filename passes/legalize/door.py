@@ -86,7 +86,6 @@ NETWORK: frozenset[Any] = frozenset({
     aten.linear.default, aten.matmul.default, aten.mm.default, aten.bmm.default,
     aten.addmm.default, aten.baddbmm.default,
     aten.conv1d.default, aten.conv2d.default, aten.conv3d.default,
-    aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input,
     aten.scaled_dot_product_attention.default,
     # normalisation
     aten.layer_norm.default, aten.group_norm.default,

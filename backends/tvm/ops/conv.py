@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from tvm import relax, te, tirx
+from tvm import te, tirx
 
 from penstock.backends.tvm.ops.contract import finish
 from penstock.backends.tvm.ops.emit import Emit, Expr, Var, shape_of
@@ -20,7 +20,6 @@ aten = torch.ops.aten
 Sizes = Sequence[int]
 
 _OUT_ELEMENTWISE_FUSABLE = 4  # of TVM's operator patterns: elementwise operators that follow fuse into it
-_TRANSPOSED = {1: relax.op.nn.conv1d_transpose, 2: relax.op.nn.conv2d_transpose, 3: relax.op.nn.conv3d_transpose}
 
 
 @lowers(aten.conv1d.default, aten.conv2d.default, aten.conv3d.default)
@@ -74,32 +73,6 @@ def _direct(emit: Emit, x: Expr, weight: Expr, stride: Sizes, padding: Sizes, di
         return te.compute((batch, outs, *space), element, name="convolution", attrs=about)
 
     return emit.te(compute, x, weight, name=f"conv{len(space)}d", op_pattern=_OUT_ELEMENTWISE_FUSABLE)
-
-
-@lowers(aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input)
-def transposed_convolution(
-    emit: Emit,
-    x: Expr,
-    weight: Expr,
-    bias: Expr | None = None,
-    stride: Sizes = (1,),
-    padding: Sizes = (0,),
-    output_padding: Sizes = (0,),
-    groups: int = 1,
-    dilation: Sizes = (1,),
-) -> Expr:
-    """The gradient of a convolution as an operator: [batch, channel, *space] by [in, out / groups, *kernel]."""
-    rank = len(shape_of(weight)) - 2
-    accumulated = _TRANSPOSED[rank](
-        emit.cast(_batched(emit, x, rank), emit.wide),
-        emit.cast(weight, emit.wide),
-        strides=_per_axis(stride, rank),
-        padding=_per_axis(padding, rank) * 2,
-        output_padding=_per_axis(output_padding, rank),
-        dilation=_per_axis(dilation, rank),
-        groups=groups,
-    )
-    return _finish(emit, emit(accumulated), bias, rank)
 
 
 def _finish(emit: Emit, accumulated: Var, bias: Expr | None, rank: int) -> Expr:

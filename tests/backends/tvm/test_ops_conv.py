@@ -24,13 +24,6 @@ CONVOLUTIONS = [
     case(aten.conv2d.default, IMAGE[0], torch.randn(6, 4, 3, 3), BIAS, [1, 1], [1, 1]),
     case(aten.conv3d.default, CUBE, torch.randn(6, 4, 3, 1, 1), BIAS, [1, 1, 1], [1, 0, 0]),
     case(aten.conv3d.default, CUBE, torch.randn(6, 2, 2, 3, 3), BIAS, [1, 2, 2], [1, 1, 1], [1, 1, 1], 2),
-    case(aten.conv_transpose1d.default, LINE, torch.randn(4, 6, 4), BIAS, [2], [1]),
-    case(aten.conv_transpose1d.default, LINE, torch.randn(4, 3, 3), BIAS, [2], [1], [1], 2, [2]),
-    case(aten.conv_transpose2d.input, IMAGE, torch.randn(4, 6, 4, 4), BIAS, [2, 2], [1, 1]),
-    case(aten.conv_transpose2d.input, IMAGE, torch.randn(4, 3, 3, 2), None, [2, 1], [1, 0], [1, 0], 2),
-    case(aten.conv_transpose2d.input, IMAGE, torch.randn(4, 6, 2, 2), None, [3, 3], [0, 0], [1, 2], 1, [2, 1]),
-    case(aten.conv_transpose3d.input, CUBE, torch.randn(4, 6, 2, 2, 2), BIAS, [2, 2, 2]),
-    case(aten.conv_transpose3d.input, CUBE, torch.randn(4, 3, 3, 3, 3), BIAS, [1, 2, 2], [1, 1, 1], [0, 1, 1], 2),
 ]
 CASES = numbered(CONVOLUTIONS) | {f"half_{name}": halved(item) for name, item in numbered(CONVOLUTIONS).items()}
 

@@ -59,6 +59,7 @@ def cases() -> dict[str, Case]:
     made["without bias"] = nn.Conv2d(4, 6, 3, bias=False), (torch.randn(1, 4, 8, 8),)
     made["without batch"] = nn.Conv2d(4, 6, 3), (torch.randn(4, 8, 8),)
     made["epilogue"] = Block(20), (torch.randn(3, 20, 12, 12), torch.randn(3, 20, 12, 12))
+    made["transposed"] = nn.ConvTranspose2d(4, 6, 4, 2, 1), (torch.randn(2, 4, 7, 5),)
     made["half"] = nn.Conv2d(16, 24, 3, padding=1).half(), (torch.randn(3, 16, 12, 12).half(),)
     return made
 
@@ -80,6 +81,12 @@ def test_one_kernel_with_everything_that_follows() -> None:
     (source,) = kernels_of(Block(16), torch.randn(2, 16, 8, 8), torch.randn(2, 16, 8, 8))
     assert TILE in source
     assert "T.exp" in source or "T.sigmoid" in source
+
+
+def test_a_transposed_convolution_is_tiled_and_its_weight_is_made_at_compile_time() -> None:
+    convolution, shuffle = kernels_of(nn.ConvTranspose2d(8, 16, 4, 2, 1), torch.randn(2, 8, 8, 8))
+    assert TILE in convolution
+    assert TILE not in shuffle
 
 
 def test_nothing_as_large_as_the_input_is_kept_between_kernels() -> None:

@@ -26,7 +26,6 @@ CASES = numbered(
         case(aten.conv2d.default, r(1, 12, 8, 8), r(24, 1, 3, 3), None, [1, 1], [1, 1], [1, 1], 12),
         case(aten.conv2d.default, r(1, 12, 8, 8), r(8, 6, 3, 3), r(8), [1, 1], [1, 1], [1, 1], 2),
         case(aten.conv3d.default, r(1, 4, 3, 6, 5), r(8, 4, 3, 3, 3), r(8), [1, 1, 1], [1, 1, 1]),
-        case(aten.conv_transpose2d.input, r(1, 4, 5, 5), r(4, 8, 4, 4), r(8), [2, 2], [1, 1]),
         case(aten.linear.default, r(3, 17, 20), r(33, 20), r(33)),
         case(aten.linear.default, r(2, 7), r(5, 7)),
         case(aten.matmul.default, r(5, 9, 12), r(5, 12, 8)),
