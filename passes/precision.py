@@ -41,6 +41,8 @@ _FOLLOW = frozenset({
     aten.repeat.default, aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, aten.unbind.int,
     aten.flip.default, aten.constant_pad_nd.default, aten.repeat_interleave.self_int, aten.index.Tensor,
     aten.index_select.default, aten.copy.default, aten.slice_scatter.default, aten._to_copy.default, operator.getitem,
+    aten.reflection_pad1d.default, aten.reflection_pad2d.default, aten.reflection_pad3d.default,
+    aten.replication_pad1d.default, aten.replication_pad2d.default, aten.replication_pad3d.default,
 })  # fmt: skip
 """Operators that take the precision of their arguments: 32 bits if all are, 16 if one is."""
 

@@ -174,7 +174,10 @@ class _Walk:
         self.accesses.append(Access(held, stored, itemsize, lanes, adjacent, times, lines, len(places) * itemsize))
 
     def _value(self, node: Any) -> Any:
-        """An index expression at the start of every loop: a row per thread of the first wave, a column per lane."""
+        """An index expression at the start of every loop: a row per thread of the first wave, a column per lane.
+
+        What depends on data is not known and counts as 0.
+        """
         if isinstance(node, tirx.IntImm):
             return int(node.value)
         if isinstance(node, tvm.ir.Var):
@@ -202,14 +205,22 @@ class _Walk:
         return 0
 
 
+def _quotient(dividend: Any, divisor: Any) -> Any:
+    return np.where(divisor == 0, 0, np.floor_divide(dividend, np.where(divisor == 0, 1, divisor)))
+
+
+def _remainder(dividend: Any, divisor: Any) -> Any:
+    return dividend - _quotient(dividend, divisor) * divisor
+
+
 _INTEGER = {
     tirx.Add: np.add,
     tirx.Sub: np.subtract,
     tirx.Mul: np.multiply,
-    tirx.FloorDiv: np.floor_divide,
-    tirx.FloorMod: np.mod,
-    tirx.Div: np.floor_divide,
-    tirx.Mod: np.mod,
+    tirx.FloorDiv: _quotient,
+    tirx.FloorMod: _remainder,
+    tirx.Div: _quotient,
+    tirx.Mod: _remainder,
     tirx.Min: np.minimum,
     tirx.Max: np.maximum,
     tirx.LT: np.less,

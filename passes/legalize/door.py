@@ -66,6 +66,8 @@ LAYOUT: frozenset[Any] = frozenset({
     aten.clone.default, aten.select.int, aten.slice.Tensor, aten.split.Tensor, aten.split_with_sizes.default,
     aten.chunk.default, aten.unbind.int, operator.getitem, aten.cat.default, aten.stack.default,
     aten.flip.default, aten.repeat.default, aten.roll.default, aten.constant_pad_nd.default,
+    aten.reflection_pad1d.default, aten.reflection_pad2d.default, aten.reflection_pad3d.default,
+    aten.replication_pad1d.default, aten.replication_pad2d.default, aten.replication_pad3d.default,
 })  # fmt: skip
 
 CREATION: frozenset[Any] = frozenset({

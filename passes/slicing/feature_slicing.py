@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -72,22 +73,11 @@ class FeatureSlicing(Pass):
         if unknown:
             raise UsageError(f"{self.plan} plans the graph '{min(unknown)}'; there are {', '.join(program.graphs)}")
         room = max(0, wanted - program.weight_bytes)
-        realizer = Realizer()
-
-        def sliced(op: Op) -> tuple[Op, ...]:
-            choice = self._choice(program, op, room, plan_file, limit) if isinstance(op, Call) else None
-            if choice is None or not isinstance(op, Call) or not choice.schedule.groups:
-                return (op,)
-            return realizer.ops(choice.planner, choice.schedule, op.args, op.results, op.graph)
-
-        phases = [
-            Phase(phase.name, tuple(tuple(made for op in step for made in sliced(op)) for step in phase.steps))
-            for phase in program.plan.phases
-        ]
-        graphs = {**program.graphs, **realizer.graphs}
-        plan = Plan(tuple(phases))
-        used = {call.graph for call, _ in plan.calls()}
-        return replace(program, graphs={name: graph for name, graph in graphs.items() if name in used}, plan=plan)
+        choices: dict[str, Choice | None] = {}
+        for op in program.plan.ops():
+            if isinstance(op, Call) and op.graph not in choices:
+                choices[op.graph] = self._choice(program, op, room, plan_file, limit)
+        return carried_out(program, choices)
 
     def _choice(
         self, program: Program, call: Call, room: int, plan: SlicingPlan | None, largest: int | None
@@ -96,3 +86,23 @@ class FeatureSlicing(Pass):
             return choose(program, call, room, self.attention, largest)
         recipe = plan.graphs.get(call.graph)
         return followed(program, call.graph, recipe, plan.attention) if recipe is not None else None
+
+
+def carried_out(program: Program, choices: Mapping[str, Choice | None]) -> Program:
+    """A Program whose graphs run as chosen; those without a choice, or whose choice has no groups, stay as they are."""
+    realizer = Realizer()
+
+    def sliced(op: Op) -> tuple[Op, ...]:
+        choice = choices.get(op.graph) if isinstance(op, Call) else None
+        if choice is None or not isinstance(op, Call) or not choice.schedule.groups:
+            return (op,)
+        return realizer.ops(choice.planner, choice.schedule, op.args, op.results, op.graph)
+
+    phases = [
+        Phase(phase.name, tuple(tuple(made for op in step for made in sliced(op)) for step in phase.steps))
+        for phase in program.plan.phases
+    ]
+    graphs = {**program.graphs, **realizer.graphs}
+    plan = Plan(tuple(phases))
+    used = {call.graph for call, _ in plan.calls()}
+    return replace(program, graphs={name: graph for name, graph in graphs.items() if name in used}, plan=plan)

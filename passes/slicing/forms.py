@@ -1,6 +1,7 @@
 """The form of a graph that is easiest to cut, and back.
 
-Every value is one tensor: splits are slices. A group norm is its two halves, because normalising goes position by
+Every value is one tensor: splits are slices. Padding that repeats or mirrors the border is a concatenation of positions,
+of which each part joins those it needs. A group norm is its two halves, because normalising goes position by
 position once the statistics are known. Where both halves end up in one graph they become a group norm again. Causal
 attention is told the positions of its queries; where it has all of them it needs no telling, and where it has some, its
 part of the mask is made of them, so that one graph serves all parts.
@@ -21,6 +22,8 @@ from penstock.passes.core.shapes import dtype_of, shape_of
 
 aten = torch.ops.aten
 _SPLITS = (aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, aten.unbind.int)
+_MIRRORED = (aten.reflection_pad1d.default, aten.reflection_pad2d.default, aten.reflection_pad3d.default)
+_REPEATED = (aten.replication_pad1d.default, aten.replication_pad2d.default, aten.replication_pad3d.default)
 _MADE_BY = "feature-slicing"
 
 
@@ -29,6 +32,8 @@ def prepared(module: GraphModule) -> GraphModule:
     edit = Rewriter(module, made_by=_MADE_BY)
     for node in edit.nodes(*_SPLITS):
         _replace_split(edit, node)
+    for node in edit.nodes(*_MIRRORED, *_REPEATED):
+        _replace_padding(edit, node)
     for node in edit.nodes(aten.group_norm.default):
         held = arguments_of(node)
         emit = edit.at(node)
@@ -61,6 +66,24 @@ def _replace_split(edit: Rewriter, node: Node) -> None:
             edit.replace(user, emit(aten.select.int, held["self"], held["dim"], start))
         else:
             edit.replace(user, emit(aten.slice.Tensor, held["self"], held["dim"], start, stop))
+
+
+def _replace_padding(edit: Rewriter, node: Node) -> None:
+    """Each padded dimension is joined from the positions before the border, the whole, and those behind it."""
+    held = arguments_of(node)
+    padding, emit = held["padding"], edit.at(node)
+    step = 1 if node.target in _MIRRORED else 0
+    if min(padding) < 0:
+        return  # it cuts off
+    value: Node = held["self"]
+    for place in range(0, len(padding), 2):
+        dim = len(shape_of(node)) - 1 - place // 2
+        before, after = padding[place : place + 2]
+        last = shape_of(value)[dim] - 1
+        inside = [*(step * k for k in range(before, 0, -1)), None, *(last - step * k for k in range(1, after + 1))]
+        pieces = [value if at is None else emit(aten.slice.Tensor, value, dim, at, at + 1) for at in inside]
+        value = emit(aten.cat.default, pieces, dim) if len(pieces) > 1 else value
+    edit.replace(node, value)
 
 
 def restored(module: GraphModule) -> GraphModule:

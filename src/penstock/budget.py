@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from penstock.passes.analysis.memory import LiveTensor, MemoryFigures, memory
+from penstock.passes.analysis.memory import Attention, LiveTensor, MemoryFigures, memory
 from penstock.passes.core.errors import BudgetError
 from penstock.passes.core.printer import short_type
 from penstock.passes.core.program import Program
@@ -13,16 +13,17 @@ from penstock.passes.core.sizes import format_size
 _SHOWN = 8
 
 
-def check_budget(program: Program, budget: int) -> MemoryFigures:
+def check_budget(program: Program, budget: int, attention: Attention = "fused") -> MemoryFigures:
     """The memory figures of a Program that keeps to a budget.
 
     Args:
-        budget: bytes for weights and activations together. Attention counts as fused: no target stores its scores.
+        budget: bytes for weights and activations together.
+        attention: as in `penstock.memory`; fused for what is compiled, as no target stores its scores.
 
     Raises:
         BudgetError: the Program needs more; with the largest tensors alive at the peak and what to do.
     """
-    figures = memory(program, attention="fused")
+    figures = memory(program, attention)
     if figures.peak_bytes > budget:
         raise BudgetError(_explain(figures, budget))
     return figures

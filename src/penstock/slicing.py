@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from penstock.budget import check_budget
 from penstock.passes.analysis.memory import Attention, memory
 from penstock.passes.core.errors import UsageError
 from penstock.passes.core.program import Call, Program
 from penstock.passes.core.sizes import parse_size
 from penstock.passes.slicing.choose import Choice, choose, curve
 from penstock.passes.slicing.estimates import seconds_of
+from penstock.passes.slicing.feature_slicing import carried_out
 from penstock.passes.slicing.recipe import SlicingPlan, recipe_of
 
 _POINTS = 6
@@ -41,6 +43,7 @@ def slicing_plan(program: Program, memory_budget: str | int, attention: Attentio
 
     Raises:
         UsageError: the Program has loops already, or the size cannot be read.
+        BudgetError: no plan that is found keeps to the budget; with what the least needs.
     """
     budget = 0 if memory_budget == "min" else parse_size(memory_budget)
     if budget and memory(program, attention).peak_bytes <= budget:
@@ -49,6 +52,8 @@ def slicing_plan(program: Program, memory_budget: str | int, attention: Attentio
     choices: dict[str, Choice] = {}
     for call in _calls(program):
         choices.setdefault(call.graph, choose(program, call, room, attention))
+    if budget and any(choice.schedule.bytes > room for choice in choices.values()):
+        check_budget(carried_out(program, choices), budget, attention)
     graphs = {name: recipe_of(choice) for name, choice in choices.items() if choice.schedule.groups}
     return SlicingPlan(attention=attention, graphs=graphs)
 

@@ -37,6 +37,13 @@ def test_a_budget_that_fits_needs_no_plan(invoke, net: str) -> None:
     assert "keeps to this budget as it is" in invoke("slice", net, "--memory-budget", "1GiB").stdout
 
 
+def test_a_budget_below_the_least_names_what_holds_it(invoke, models: Path, tmp_path: Path) -> None:
+    result = invoke("slice", f"{models}:long", "--memory-budget", "1KiB", "--write", tmp_path / "plan.json")
+    assert result.exit_code == 5
+    assert "largest tensors alive at the peak" in result.stderr
+    assert not (tmp_path / "plan.json").exists()
+
+
 def test_a_plan_to_write_needs_a_budget(invoke, net: str, tmp_path: Path) -> None:
     result = invoke("slice", net, "--write", tmp_path / "plan.json")
     assert result.exit_code == 2

@@ -168,6 +168,7 @@ def test_kill_at_any_moment(final: Path, monkeypatch: pytest.MonkeyPatch, exchan
 
 
 def write_slowly(final: Path) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
     with staged_folder(final) as folder:
         (folder / "part").write_text("new")
         time.sleep(60)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import nn
 
@@ -30,3 +32,11 @@ def test_an_elementwise_kernel_touches_each_byte_once_and_in_order() -> None:
 def test_a_copy_that_jumps_is_disorderly() -> None:
     (kernel,) = kernels_of(Function(lambda x: x.transpose(0, 1).contiguous()), (r(63, 257),), "adreno-830")
     assert kernel.work.disorderly_bytes == kernel.work.touched_bytes // 2, "what is read; 63 and 257 have no vectors"
+
+
+def test_a_divisor_that_depends_on_data_is_no_number() -> None:
+    numbers = torch.arange(1, 65).reshape(8, 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # numpy's, of a division by zero
+        (kernel,) = kernels_of(Function(lambda a, b: a // b), (numbers, numbers), "apple-a18-pro")
+    assert kernel.work.touched_bytes == 3 * 8 * 64

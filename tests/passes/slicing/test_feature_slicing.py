@@ -85,6 +85,20 @@ class Stencils(nn.Module):
         return x
 
 
+class Bordered(nn.Module):
+    """Convolutions around which the border is repeated, as of causal video decoders, or mirrored."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.widen = nn.Conv3d(4, 32, 3)
+        self.narrow = nn.Conv3d(32, 4, 3, padding=(0, 1, 1), padding_mode="replicate")
+        self.mirror = nn.Conv2d(12, 8, 5, padding=2, padding_mode="reflect")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.narrow(self.widen(nn.functional.pad(x, (1, 1, 1, 1, 2, 0), mode="replicate")).relu())
+        return self.mirror(x.flatten(1, 2))
+
+
 class Attention(nn.Module):
     """Self-attention whose scores are far larger than everything else."""
 
@@ -103,6 +117,7 @@ MODELS = {
     "temporal": (Temporal, (1, 16, 4, 8, 8), "fused", 0.6),
     "pyramid": (Pyramid, (2, 3, 16, 16), "fused", 0.7),
     "stencils": (Stencils, (1, 4, 16, 16), "fused", 0.5),
+    "bordered": (Bordered, (1, 4, 5, 12, 16), "fused", 0.5),
     "attention": (Attention, (1, 128, 16), "materialized", 0.35),
 }
 
