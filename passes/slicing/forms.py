@@ -1,6 +1,6 @@
 """The form of a graph that is easiest to cut, and back.
 
-Every value is one tensor: splits are slices. Padding that repeats or mirrors the border is a concatenation of positions,
+Every value is one tensor: splits are slices, batch norms give just what they normalise. Padding that repeats or mirrors the border is a concatenation of positions,
 of which each part joins those it needs. A group norm is its two halves, because normalising goes position by
 position once the statistics are known. Where both halves end up in one graph they become a group norm again. Causal
 attention is told the positions of its queries; where it has all of them it needs no telling, and where it has some, its
@@ -32,6 +32,8 @@ def prepared(module: GraphModule) -> GraphModule:
     edit = Rewriter(module, made_by=_MADE_BY)
     for node in edit.nodes(*_SPLITS):
         _replace_split(edit, node)
+    for node in edit.nodes(aten._native_batch_norm_legit_no_training.default):
+        _replace_batch_norm(edit, node)
     for node in edit.nodes(*_MIRRORED, *_REPEATED):
         _replace_padding(edit, node)
     for node in edit.nodes(aten.group_norm.default):
@@ -68,6 +70,16 @@ def _replace_split(edit: Rewriter, node: Node) -> None:
             edit.replace(user, emit(aten.slice.Tensor, held["self"], held["dim"], start, stop))
 
 
+def _replace_batch_norm(edit: Rewriter, node: Node) -> None:
+    """Without the statistics, which nothing uses that does not train."""
+    if any(user.target is not operator.getitem or user.args[1] != 0 for user in node.users):
+        return
+    x, weight, bias, mean, variance, momentum, eps = node.args
+    for user in list(node.users):
+        args = (x, weight, bias, mean, variance, False, momentum, eps, False)
+        edit.replace(user, edit.at(user)(aten.batch_norm.default, *args))
+
+
 def _replace_padding(edit: Rewriter, node: Node) -> None:
     """Each padded dimension is joined from the positions before the border, the whole, and those behind it."""
     held = arguments_of(node)
@@ -94,6 +106,13 @@ def restored(module: GraphModule) -> GraphModule:
         if isinstance(stats, Node) and stats.target is GROUP_STATS and stats.args[0] is x and len(stats.users) == 1:
             groups = stats.args[1]
             edit.replace(node, edit.at(node)(aten.group_norm.default, x, groups, weight, bias, eps))
+    for node in edit.nodes(aten.batch_norm.default):
+        x, weight, bias, mean, variance, training, momentum, eps, _ = arguments_of(node).values()
+        if not training:
+            emit = edit.at(node)
+            args = (x, weight, bias, mean, variance, momentum, eps)
+            made = emit(aten._native_batch_norm_legit_no_training.default, *args)
+            edit.replace(node, emit(operator.getitem, made, 0))
     for node in edit.nodes(CAUSAL_ATTENTION):
         _restore_attention(edit, node)
     return edit.finish() if edit.changed else module

@@ -232,6 +232,8 @@ class Groups:
             WholeError: the run cannot be made so; the text says why.
         """
         start, stop = run
+        if start in self.line.inside or stop in self.line.inside:
+            raise WholeError("it begins or ends between an operator and the choice of one of its results")
         seed = self._seed(start, stop)
         if seed is None:
             raise WholeError("nothing that it makes is used")

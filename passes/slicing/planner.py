@@ -231,6 +231,7 @@ class Planner:
             border
             for border in range(len(live))
             if live[border] <= budget
+            and border not in self.line.inside
             and (border == 0 or live[border] <= live[border - 1])
             and (border == len(live) - 1 or live[border] <= live[border + 1])
         ]

@@ -21,6 +21,7 @@ from penstock.passes.analysis.axes import Axis, CoarserError, Reach, WholeError,
 from penstock.passes.analysis.axes.reductions import reduces
 from penstock.passes.analysis.axes.rules import Needs
 from penstock.passes.core.ops import CAUSAL_ATTENTION
+from penstock.passes.core.shapes import value_of
 from penstock.passes.slicing.facts import Facts
 
 aten = torch.ops.aten
@@ -226,6 +227,8 @@ def looked_at(node: Node, source: Node) -> Node:
     if node.target not in (aten.scaled_dot_product_attention.default, CAUSAL_ATTENTION):
         return source
     while source.op == "call_function" and is_view(source) and source.all_input_nodes == [source.args[0]]:
+        if not isinstance(value_of(source.all_input_nodes[0]), torch.Tensor):
+            break  # one of several results
         source = source.all_input_nodes[0]
     return source
 

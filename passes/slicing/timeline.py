@@ -28,10 +28,12 @@ class Timeline:
         live: bytes alive at the border before each operator, and after the last.
         during: bytes alive while each operator runs.
         base: for each node, the value that it looks into: itself, unless it is a view. Only bases pass from one step of
-            a plan to the next; views are made again where they are used.
+            a plan to the next; views are made again where they are used. One of several results is a base, too.
         last_use: for each base, the index of the last operator that uses it or a view of it; the number of operators
             for a result of the graph, -1 for what nothing uses.
         origins: for each operator, counted from 0, that of which it and its neighbours are a part.
+        inside: borders between an operator with several results and those that choose from them: no run ends there, as
+            one tensor at a time passes from one step to the next.
     """
 
     nodes: tuple[Node, ...]
@@ -40,6 +42,7 @@ class Timeline:
     base: Mapping[Node, Node]
     last_use: Mapping[Node, int]
     origins: tuple[int, ...]
+    inside: frozenset[int] = frozenset()
 
     def with_views(self, nodes: Sequence[Node]) -> tuple[Node, ...]:
         """Some operators, and before them the views from elsewhere that they use."""
@@ -77,7 +80,7 @@ def timeline(
             first[buffer] = last[buffer] = -1
     base = {node: node for node in module.graph.nodes}
     for index, node in enumerate(nodes):
-        if is_view(node) and isinstance(node.args[0], Node):
+        if is_view(node) and isinstance(node.args[0], Node) and isinstance(value_of(node.args[0]), torch.Tensor):
             base[node] = base[node.args[0]]
         else:
             last_use[node] = -1
@@ -110,6 +113,12 @@ def timeline(
         base,
         last_use,
         tuple(_origins(nodes)),
+        frozenset(
+            border
+            for index, node in enumerate(nodes)
+            if not isinstance(value_of(node), torch.Tensor)
+            for border in range(index + 1, last_use[base[node]] + 1)
+        ),
     )
 
 

@@ -76,7 +76,12 @@ def rule(*targets: OpOverload, make: Make | None = None) -> Callable[[Any], Any]
 
 
 def inputs_of(node: Node) -> dict[str, Node]:
-    """The tensor arguments of an operator by key: the schema's name, with ``.i`` for the items of a list."""
+    """The tensor arguments of an operator by key: the schema's name, with ``.i`` for the items of a list.
+
+    What is no operator, such as the choice of one of several results, has positions for keys.
+    """
+    if not isinstance(node.target, OpOverload):
+        return {str(index): source for index, source in enumerate(node.all_input_nodes)}
     items = (item for name, value in arguments_of(node).items() for item in _items(name, value))
     return {key: item for key, item in items if isinstance(item, Node)}
 

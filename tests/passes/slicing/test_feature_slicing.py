@@ -99,6 +99,22 @@ class Bordered(nn.Module):
         return self.mirror(x.flatten(1, 2))
 
 
+class Several(nn.Module):
+    """Operators with several results, some of which are chosen later, and a batch norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.widen, self.narrow = nn.Conv2d(4, 64, 3, padding=1), nn.Conv2d(64, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(64)
+        self.norm.running_mean, self.norm.running_var = torch.rand(64), torch.rand(64) + 0.5
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        values, places = nn.functional.max_pool2d(x, 2, return_indices=True)
+        x = self.narrow(self.norm(self.widen(values)).relu())
+        spread, mean = torch.var_mean(x, 1, keepdim=True)
+        return x * spread + mean + places
+
+
 class Attention(nn.Module):
     """Self-attention whose scores are far larger than everything else."""
 
@@ -118,6 +134,7 @@ MODELS = {
     "pyramid": (Pyramid, (2, 3, 16, 16), "fused", 0.7),
     "stencils": (Stencils, (1, 4, 16, 16), "fused", 0.5),
     "bordered": (Bordered, (1, 4, 5, 12, 16), "fused", 0.5),
+    "several": (Several, (1, 4, 24, 32), "fused", 0.4),
     "attention": (Attention, (1, 128, 16), "materialized", 0.35),
 }
 
