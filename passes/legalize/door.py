@@ -45,6 +45,8 @@ ELEMENTWISE_BINARY: frozenset[Any] = frozenset({
     aten.logical_and.default, aten.logical_or.default, aten.logical_xor.default,
     aten.bitwise_and.Tensor, aten.bitwise_and.Scalar, aten.bitwise_or.Tensor, aten.bitwise_or.Scalar,
     aten.bitwise_xor.Tensor, aten.bitwise_xor.Scalar,
+    aten.__lshift__.Tensor, aten.__lshift__.Scalar, aten.__rshift__.Tensor, aten.__rshift__.Scalar,
+    aten.bitwise_left_shift.Tensor, aten.bitwise_right_shift.Tensor,
 })  # fmt: skip
 
 CHOICE: frozenset[Any] = frozenset({

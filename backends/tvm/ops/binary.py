@@ -48,6 +48,12 @@ _PLAIN: dict[Any, Operation] = {
     aten.bitwise_or.Scalar: relax.op.bitwise_or,
     aten.bitwise_xor.Tensor: relax.op.bitwise_xor,
     aten.bitwise_xor.Scalar: relax.op.bitwise_xor,
+    aten.__lshift__.Tensor: relax.op.left_shift,
+    aten.__lshift__.Scalar: relax.op.left_shift,
+    aten.__rshift__.Tensor: relax.op.right_shift,
+    aten.__rshift__.Scalar: relax.op.right_shift,
+    aten.bitwise_left_shift.Tensor: relax.op.left_shift,
+    aten.bitwise_right_shift.Tensor: relax.op.right_shift,
 }
 
 _COMPARISONS: dict[Any, Operation] = {

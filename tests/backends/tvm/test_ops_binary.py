@@ -21,6 +21,7 @@ COMPARED = [(A, ROW), (SCALAR, A), (A[:2], J), (N, N), (P, Q), (NAN, NAN)]
 ARITHMETIC = ["add", "sub", "mul", "div"]
 COMPARISONS = ["eq", "ne", "lt", "le", "gt", "ge"]
 BITWISE = ["bitwise_and", "bitwise_or", "bitwise_xor"]
+SHIFTS = ["__lshift__", "__rshift__", "bitwise_left_shift", "bitwise_right_shift"]
 LOGICAL = ["logical_and", "logical_or", "logical_xor"]
 
 CASES = numbered(
@@ -54,6 +55,8 @@ CASES = numbered(
         *(case(getattr(aten, name).Scalar, item, value) for name in COMPARISONS for item, value in ((N, 2.5), (A, 0))),
         *(case(getattr(aten, name).Tensor, *pair) for name in BITWISE for pair in ((N, J), (P, Q))),
         *(case(getattr(aten, name).Scalar, N, 5) for name in BITWISE),
+        *(case(getattr(aten, name).Tensor, N, J.abs()) for name in SHIFTS),
+        *(case(getattr(aten, name).Scalar, N, 2) for name in SHIFTS[:2]),
         *(case(getattr(aten, name).default, *pair) for name in LOGICAL for pair in ((N, J), (P, Q), (A, P))),
     ]
 )
