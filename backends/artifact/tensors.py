@@ -23,8 +23,18 @@ def check_tensors(inputs: Mapping[str, torch.Tensor], outputs: Mapping[str, torc
 
 
 def store(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Write tensors under their names."""
-    save_file({name: _packed(tensors[name]) for name in sorted(tensors)}, path)
+    """Write tensors under their names.
+
+    What lies in the same memory, such as a result that is an argument, is written twice.
+    """
+    packed: dict[str, torch.Tensor] = {}
+    taken: set[int] = set()
+    for name in sorted(tensors):
+        tensor = _packed(tensors[name])
+        place = tensor.untyped_storage().data_ptr()
+        packed[name] = tensor.clone() if place in taken else tensor
+        taken.add(place)
+    save_file(packed, path)
 
 
 def read(path: Path, aliases: Mapping[str, str] | None = None) -> dict[str, torch.Tensor]:

@@ -7,7 +7,7 @@ counted is what the kernel does. Branches count as taken, operations on integers
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -205,22 +205,24 @@ class _Walk:
         return 0
 
 
-def _quotient(dividend: Any, divisor: Any) -> Any:
+def quotient(dividend: Any, divisor: Any) -> Any:
+    """Of integers, rounded down; 0 where the divisor is not known."""
     return np.where(divisor == 0, 0, np.floor_divide(dividend, np.where(divisor == 0, 1, divisor)))
 
 
-def _remainder(dividend: Any, divisor: Any) -> Any:
-    return dividend - _quotient(dividend, divisor) * divisor
+def remainder(dividend: Any, divisor: Any) -> Any:
+    """Of a `quotient`."""
+    return dividend - quotient(dividend, divisor) * divisor
 
 
-_INTEGER = {
+_INTEGER: dict[Any, Callable[[Any, Any], Any]] = {
     tirx.Add: np.add,
     tirx.Sub: np.subtract,
     tirx.Mul: np.multiply,
-    tirx.FloorDiv: _quotient,
-    tirx.FloorMod: _remainder,
-    tirx.Div: _quotient,
-    tirx.Mod: _remainder,
+    tirx.FloorDiv: quotient,
+    tirx.FloorMod: remainder,
+    tirx.Div: quotient,
+    tirx.Mod: remainder,
     tirx.Min: np.minimum,
     tirx.Max: np.maximum,
     tirx.LT: np.less,

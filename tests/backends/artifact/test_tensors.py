@@ -29,6 +29,14 @@ def test_views_of_one_storage_are_stored_in_full(tmp_path: Path) -> None:
     assert all(torch.equal(found[name], tensors[name].detach()) for name in tensors)
 
 
+def test_a_result_that_is_an_argument_is_stored_under_both_names(tmp_path: Path) -> None:
+    value = torch.arange(6.0)
+    store(tmp_path / "t", {"input.x": value, "output.same": value, "output.flat": value.view(2, 3)})
+    found = read(tmp_path / "t")
+    assert torch.equal(found["output.same"], value)
+    assert torch.equal(found["output.flat"], value.view(2, 3))
+
+
 def test_equal_values_of_other_shape_or_dtype_are_distinct(tmp_path: Path) -> None:
     zeros = {"a": torch.zeros(4), "b": torch.zeros(2, 2), "c": torch.zeros(4, dtype=torch.int32), "d": torch.zeros(4)}
     assert store_weights(tmp_path / "t", zeros) == {"d": "a"}

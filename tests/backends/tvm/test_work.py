@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 import torch
 from torch import nn
 
+from penstock.backends.tvm import work
 from tests.backends.tvm.schedules.gpu.kernels import Function, kernels_of
 
 r = torch.randn
@@ -34,9 +36,13 @@ def test_a_copy_that_jumps_is_disorderly() -> None:
     assert kernel.work.disorderly_bytes == kernel.work.touched_bytes // 2, "what is read; 63 and 257 have no vectors"
 
 
-def test_a_divisor_that_depends_on_data_is_no_number() -> None:
-    numbers = torch.arange(1, 65).reshape(8, 8)
+def test_an_address_over_an_unknown_number_is_0() -> None:
+    threads = np.arange(6)[:, None]
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)  # numpy's, of a division by zero
-        (kernel,) = kernels_of(Function(lambda a, b: a // b), (numbers, numbers), "apple-a18-pro")
-    assert kernel.work.touched_bytes == 3 * 8 * 64
+        assert not work.quotient(threads, 0).any()
+        assert np.array_equal(work.remainder(threads, 0), threads)
+        assert np.array_equal(
+            work.quotient(threads, np.array([[0, 4]])), np.stack([0 * threads, threads // 4], 1)[..., 0]
+        )
+        assert np.array_equal(work.remainder(threads, 4), threads % 4)
