@@ -28,7 +28,9 @@ class Canonicalize(RewritePass):
         =============================================  =============================
         found                                          becomes
         =============================================  =============================
-        view, expand, slice, pad, … of the same type   their argument
+        view, expand, slice, … of the same type        their argument
+        pad by nothing                                 its argument
+        other strides of dimensions of one element     their argument
         clone, cast without effect on dtype or layout  their argument
         dropout, adding 0, multiplying by 1            their argument
         repeat once                                    its argument
@@ -61,6 +63,7 @@ class Canonicalize(RewritePass):
         aten.contiguous.default, aten._to_copy.default, aten.dropout.default, aten.detach.default,
         aten.lift_fresh_copy.default, aten.permute.default, aten.transpose.int, aten.t.default, aten.add.Tensor,
         aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.cat.default, aten.copy.default,
+        aten.as_strided.default,
     )  # fmt: skip
 
     def rewrite(self, node: Node, emit: Emitter) -> Replacement:
@@ -98,6 +101,19 @@ def _view(node: Node, emit: Emitter) -> Node | None:
 def _dropout(node: Node, emit: Emitter) -> Node | None:
     found = arguments_of(node)
     return None if found["train"] and found["p"] else _source(node)
+
+
+def _pad(node: Node, emit: Emitter) -> Node | None:
+    """A pad on one side that cuts off as much on the other keeps the shape and moves the elements."""
+    return None if any(arguments_of(node)["pad"]) else _source(node)
+
+
+def _as_strided(node: Node, emit: Emitter) -> Node | None:
+    found, source = arguments_of(node), tensor_of(_source(node))
+    if list(source.shape) != list(found["size"]) or found["storage_offset"] not in (None, source.storage_offset()):
+        return None
+    strides = zip(source.shape, source.stride(), found["stride"], strict=True)
+    return _source(node) if all(extent == 1 or old == new for extent, old, new in strides) else None
 
 
 def _repeat(node: Node, emit: Emitter) -> Node | None:
@@ -173,6 +189,8 @@ _RULES: dict[Any, _Rule] = {
     aten.view.default: _view,
     aten._unsafe_view.default: _view,
     aten.dropout.default: _dropout,
+    aten.constant_pad_nd.default: _pad,
+    aten.as_strided.default: _as_strided,
     aten.repeat.default: _repeat,
     aten.cat.default: _cat,
     aten.copy.default: _copy,

@@ -227,13 +227,13 @@ class Planner:
     def _borders(self, budget: int) -> dict[int, list[int]]:
         """The borders at which a run may end, each with those at which it may begin, the nearest first."""
         live = self.line.live
+        ends = (0, len(live) - 1)
         good = [
             border
             for border in range(len(live))
             if live[border] <= budget
             and border not in self.line.inside
-            and (border == 0 or live[border] <= live[border - 1])
-            and (border == len(live) - 1 or live[border] <= live[border + 1])
+            and (border in ends or live[border - 1] >= live[border] <= live[border + 1])
         ]
         kept = [
             border

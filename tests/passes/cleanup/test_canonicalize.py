@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import penstock
 from penstock.passes.cleanup.canonicalize import Canonicalize
 
 X = torch.randn(2, 3, 4)
@@ -41,6 +42,12 @@ def test_what_changes_nothing_goes(run_pass, op_names, model):
     assert op_names(after) == ["add"]
 
 
+def test_strides_of_dimensions_of_one_element_do_not_matter(run_pass, op_names):
+    pooled = torch.randn(1, 3, 1)
+    _, after = run_pass(lambda x: x.as_strided((1, 3, 1), (3, 1, 7)) + 1, (pooled,), Canonicalize())
+    assert op_names(after) == ["add"]
+
+
 def test_transposes_are_permutes(run_pass, op_names):
     _, after = run_pass(lambda x: (x.transpose(-1, -2), x[0].t()), (X,), Canonicalize())
     assert set(op_names(after)) <= {"permute", "select.int"}
@@ -52,6 +59,18 @@ def test_effects_are_kept(run_pass):
 
     before, after = run_pass(model, (X,), Canonicalize())
     assert after is before
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda x: F.pad(x, (1, -1)) + 1,  # as state-space and recurrent models shift time
+        lambda x: x.contiguous().as_strided((2, 3, 4), (12, 1, 3)) + 1,
+    ],
+)
+def test_elements_that_move_within_the_same_shape_stay_moved(run_pass, model):
+    _, after = run_pass(model, (X,), Canonicalize())
+    assert torch.equal(penstock.reference(after, X), model(X))
 
 
 def test_integers_divided_by_one_become_floats(run_pass):

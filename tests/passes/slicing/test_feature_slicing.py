@@ -115,6 +115,19 @@ class Several(nn.Module):
         return x * spread + mean + places
 
 
+class Hourglass(nn.Module):
+    """The argument and the result are larger than what lies next to them, and the peaks are there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 3, 3, stride=2, padding=1)
+        self.head = nn.Sequential(nn.Conv2d(3, 4, 1), nn.PixelShuffle(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = nn.functional.max_pool2d(self.stem(x).relu(), 4)
+        return self.head(nn.functional.interpolate(x, scale_factor=4.0).sigmoid())
+
+
 class Attention(nn.Module):
     """Self-attention whose scores are far larger than everything else."""
 
@@ -135,6 +148,7 @@ MODELS = {
     "stencils": (Stencils, (1, 4, 16, 16), "fused", 0.5),
     "bordered": (Bordered, (1, 4, 5, 12, 16), "fused", 0.5),
     "several": (Several, (1, 4, 24, 32), "fused", 0.4),
+    "hourglass": (Hourglass, (1, 1, 64, 64), "fused", 0.8),
     "attention": (Attention, (1, 128, 16), "materialized", 0.35),
 }
 
