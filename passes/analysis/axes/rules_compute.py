@@ -130,11 +130,43 @@ def _convolution(node: Node, axis: Axis) -> Needs:
     raise WholeError("channels of one group belong together")
 
 
-@rule(aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input)
+def _spread(part: Part, emit: Emit, arguments: dict[str, Any]) -> Any:
+    """All that the positions of the window spread to, cropped to the part."""
+    place, spatial = part.axis.dim - 2, len(part.shape) - 2
+    if place < 0:
+        return None
+    size, stride, padding, dilation = _window(part.node, part.axis.dim, spatial)
+    first, _ = _spread_from(size, stride, padding, dilation)
+    begin = part.low // stride + first + part.padding["input"][0]
+    low = part.low + padding - begin * stride
+    high = low + part.high - part.low
+    extent = (shape_of(arguments["input"])[part.axis.dim] - 1) * stride + dilation * (size - 1) + 1
+    for name, here in (("padding", 0), ("output_padding", max(0, high - extent))):
+        given = list(arguments[name])
+        arguments[name] = [here if at == place else item for at, item in enumerate(given * (spatial // len(given)))]
+    made = emit(part.node.target, *arguments.values())
+    return crop(emit, made, part.axis, max(high, extent), low, high)
+
+
+def _spread_from(size: int, stride: int, padding: int, dilation: int) -> tuple[int, int]:
+    """From where the positions of a run of `stride` results come: the first and the last, counted from the run."""
+    return (padding - dilation * (size - 1) + stride - 1) // stride, (padding + stride - 1) // stride
+
+
+@rule(aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input, make=_spread)
 def _transposed_convolution(node: Node, axis: Axis) -> Needs:
-    if axis.dim != 0:
-        raise WholeError("a transposed convolution spreads its positions")
-    return {"input": Reach(axis)}
+    if axis.dim == 0:
+        return {"input": Reach(axis)}
+    if axis.dim == 1:
+        raise WholeError("each part would need all channels of the argument")
+    if (axis.outer, axis.inner) != (1, 1):
+        raise WholeError("a transposed convolution spreads the elements of a run")
+    size, stride, padding, dilation = _window(node, axis.dim, len(shape_of(node)) - 2)
+    if stride > dilation * (size - 1) + 1:
+        raise WholeError("some of its positions come from nowhere")
+    first, last = _spread_from(size, stride, padding, dilation)
+    extent = shape_of(inputs_of(node)["input"])[axis.dim]
+    return {"input": Reach(Axis(axis.dim, 1, extent, 1), den=stride, first=first, last=last)}
 
 
 def _pooled_max(part: Part, emit: Emit, arguments: dict[str, Any]) -> None:

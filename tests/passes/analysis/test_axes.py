@@ -75,7 +75,27 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...], int]] = 
     "conv2d dilated": (lambda a, w=W6_4_3_3: F.conv2d(a, w, dilation=2, padding=2), ((2, 4, 8, 6),), 3),
     "conv2d without padding": (lambda a, w=W6_4_3_1: F.conv2d(a, w), ((2, 4, 8, 6),), 3),
     "conv3d in time": (lambda a, w=W4_4_3_1_1: F.conv3d(a, w, padding=(1, 0, 0)), ((1, 4, 6, 4, 4),), 3),
-    "transposed conv": (lambda a, w=W4_6_2_2: F.conv_transpose2d(a, w, stride=2), ((2, 4, 4, 4),), 1),
+    "transposed conv": (lambda a, w=W4_6_2_2: F.conv_transpose2d(a, w, stride=2), ((2, 4, 4, 4),), 3),
+    "transposed conv that overlaps": (
+        lambda a, w=W6_4_3_3, u=W4: F.conv_transpose2d(a, w, u, stride=(2, 1), padding=1, output_padding=(1, 0)),
+        ((1, 6, 5, 6),),
+        2,
+    ),
+    "transposed conv in groups, dilated": (
+        lambda a, w=W6_4_3: F.conv_transpose1d(a, w, stride=3, padding=2, groups=2, dilation=2),
+        ((2, 6, 7),),
+        2,
+    ),
+    "a border repeated": (
+        lambda a, w=W6_4_3: F.conv1d(F.pad(a.relu(), (2, 0), mode="replicate"), w),
+        ((2, 4, 6),),
+        2,
+    ),
+    "a border mirrored": (
+        lambda a, w=W6_4_3_3: F.conv2d(F.pad(a.relu(), (1, 1, 1, 1), mode="reflect"), w),
+        ((1, 4, 6, 4),),
+        2,
+    ),
     "max_pool2d": (lambda a: F.max_pool2d(a, 2), ((2, 4, 8, 4),), 4),
     "max_pool2d padded": (lambda a: F.max_pool2d(a - 0.5, 3, 2, padding=1), ((2, 4, 8, 8),), 4),
     "avg_pool2d": (lambda a: F.avg_pool2d(a, 2), ((2, 4, 8, 4),), 4),
