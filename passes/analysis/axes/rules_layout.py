@@ -248,6 +248,16 @@ def _constant_pad(node: Node, axis: Axis) -> Needs:
     return {"self": Reach(Axis(axis.dim, 1, source[axis.dim] // axis.inner, axis.inner), first=first, last=first)}
 
 
+@rule(
+    aten.reflection_pad1d.default, aten.reflection_pad2d.default, aten.reflection_pad3d.default,
+    aten.replication_pad1d.default, aten.replication_pad2d.default, aten.replication_pad3d.default,
+)  # fmt: skip
+def _border_pad(node: Node, axis: Axis) -> Needs:
+    if axis.dim >= len(shape_of(node)) - len(arguments_of(node)["padding"]) // 2:
+        raise WholeError("its border is made of its own positions")
+    return {"self": Reach(axis)}
+
+
 @rule(aten.slice_scatter.default)
 def _slice_scatter(node: Node, axis: Axis) -> Needs:
     if arguments_of(node)["dim"] % len(shape_of(node)) == axis.dim:

@@ -146,6 +146,7 @@ def masked_from(x: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
         (lambda x: x.flatten(1).softmax(-1).view_as(x).flip(1), [(4, 4, 4)], [(3, 5, 2)]),
         (lambda x: x.repeat(2, 1, 3).unflatten(2, (3, -1)), [(2, 3, 4)], [(3, 2, 5)]),
         (lambda x: F.pad(x, (2, 1)).roll(1, 1), [(4, 4)], [(3, 7)]),
+        (lambda x: F.pad(F.pad(x, (2, 1), mode="replicate"), (1, 1), mode="reflect").relu(), [(4, 4)], [(3, 7)]),
     ],
 )
 def test_hard_to_tell(function: Any, old: list[tuple[int, ...]], new: list[tuple[int, ...]]) -> None:
