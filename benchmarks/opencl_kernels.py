@@ -1,18 +1,21 @@
-"""Every distinct operator of the zoo on an OpenCL device: our schedules against TVM's own, in turns.
+"""Every distinct operator of the zoo on an OpenCL device: our kernels against TVM's own, in turns.
 
 ::
 
     python -m benchmarks.opencl_kernels                    # the sizes of the zoo and larger ones
     python -m benchmarks.opencl_kernels --model vit --rounds 20 --gflops 4000 --gbytes 900
 
-Each operator is a graph of its own, compiled twice through the same launch path and run by the native runner; a time is
-the sum of its launches. The fraction of the roofline takes the device's peaks from the options; without them, those of
-this machine's processor (`limit.py`), which is the device when OpenCL is PoCL.
+Each operator is a graph of its own, compiled twice and run by the native runner; a time is the sum of its launches by
+the device's clock, from the start of a kernel to its end. TVM's own is what its users get (`tvm_defaults.py`); those
+that TVM does not take are in no mean. The fraction of the roofline takes the device's peaks from the options; without
+them, those of this machine's processor (`limit.py`), which is the device when OpenCL is PoCL. `--keep` replaces what
+was kept of the same models and sizes, and leaves the rest.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import statistics
@@ -26,13 +29,13 @@ import torch
 from torch.fx import Graph, Node
 
 import penstock
-from benchmarks.harness import table, write_results
+from benchmarks.harness import RESULTS, table, write_results
 from benchmarks.limit import Limit, measure_limit
-from benchmarks.tvm_defaults import tvm_defaults
+from benchmarks.tvm_defaults import compile_with_tvm
 from examples.zoo import ZOO
 from penstock.backends.runner import Runner, opencl_devices
 from penstock.backends.targets import find_target
-from penstock.backends.tvm.build import compile_program
+from penstock.backends.tvm.build import CompiledProgram, compile_program
 from penstock.backends.tvm.standalone import load_compiled
 from penstock.passes.analysis.cost import node_flops, node_moved_bytes
 from penstock.passes.core.pipeline import Pipeline
@@ -42,6 +45,8 @@ from penstock.passes.core.rewriter import make_module
 from penstock.passes.core.shapes import value_of
 from penstock.passes.presets import LEGALIZE, SINGLE_PRECISION
 
+RESULT = "opencl_kernels"
+SIZES = ("zoo", "larger")
 LARGER: dict[str, dict[int, dict[int, int]]] = {
     "svd_unet": {0: {3: 16, 4: 16}},
     "animatediff_unet": {0: {3: 16, 4: 16}},
@@ -148,47 +153,45 @@ def prepared(name: str, size: str) -> Program:
 def measure(name: str, size: str, rounds: int, limit: Limit, known: set[str]) -> Iterator[Row]:
     """Time the operators of one model that were not met yet."""
     program = prepared(name, size)
-    found = operators(program, known)
-    nodes = list(found.values())
-    if not nodes:
-        return
-    single = program_of(nodes, program)
-    with tempfile.TemporaryDirectory() as ours_folder, tempfile.TemporaryDirectory() as theirs_folder:
-        ours = runner_of(single, Path(ours_folder))
-        with tvm_defaults():
-            theirs = runner_of(single, Path(theirs_folder))
-        for mine, other in zip(ours.run(single.examples), theirs.run(single.examples), strict=True):
-            torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-3, equal_nan=True)
-        times: list[tuple[dict[str, float], dict[str, float]]] = []
-        for turn in range(rounds):
-            first, second = (ours, theirs) if turn % 2 else (theirs, ours)
-            pair = _seconds(first, single), _seconds(second, single)
-            times.append(pair if turn % 2 else pair[::-1])
-    for index, node in enumerate(nodes):
-        mine_, other_ = ([pair[side].get(f"op{index}", 0.0) for pair in times] for side in (0, 1))
-        if not all((*mine_, *other_)):
-            continue  # a view, or copies only
+    for node in operators(program, known).values():
+        # One at a time: PoCL looks a kernel up in a list of all that were ever loaded, the latest first.
+        times = alternated(program_of([node], program), rounds)
+        if not times or not all(all(pair) for pair in times):
+            continue  # TVM does not take it, or it is a view, or copies only
+        mine = [ours for ours, _ in times]
         least = limit.least_seconds(node_flops(node), node_moved_bytes(node))
         shapes = " ".join("×".join(map(str, value_of(used).shape)) for used in node.all_input_nodes)
-        ratio = statistics.median(b / a for a, b in zip(mine_, other_, strict=True))
-        yield Row(op_name(node), shapes, name, size, 1e6 * statistics.median(mine_), ratio, least / min(mine_))
+        ratio = statistics.median(theirs / ours for ours, theirs in times)
+        yield Row(op_name(node), shapes, name, size, 1e6 * statistics.median(mine), ratio, least / min(mine))
 
 
-def runner_of(program: Program, folder: Path) -> Runner:
-    """A Program, compiled for OpenCL as it is and loaded."""
+def alternated(program: Program, rounds: int) -> list[tuple[float, float]]:
+    """The seconds of ours and of TVM's kernels, round by round; none if TVM does not take the operator."""
     device = find_target("opencl")
-    compiled = compile_program(program, device)
-    return load_compiled(compiled, program.plan, program.signature, program.weights, device, folder)
+    default = compile_with_tvm(program, device)
+    if default is None:
+        return []
+    with tempfile.TemporaryDirectory() as ours_folder, tempfile.TemporaryDirectory() as theirs_folder:
+        ours = _loaded(compile_program(program, device), program, Path(ours_folder))
+        theirs = _loaded(default, program, Path(theirs_folder))
+        for mine, other in zip(ours.run(program.examples), theirs.run(program.examples), strict=True):
+            torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-3, equal_nan=True)
+        times = []
+        for turn in range(rounds):
+            first, second = (ours, theirs) if turn % 2 else (theirs, ours)
+            pair = _seconds(first, program), _seconds(second, program)
+            times.append(pair if turn % 2 else pair[::-1])
+    return times
 
 
-def _seconds(runner: Runner, program: Program) -> dict[str, float]:
-    """Seconds of each graph in one run, after one that wakes the device up."""
-    found: dict[str, float] = {}
+def _loaded(compiled: CompiledProgram, program: Program, folder: Path) -> Runner:
+    return load_compiled(compiled, program.plan, program.signature, program.weights, find_target("opencl"), folder)
+
+
+def _seconds(runner: Runner, program: Program) -> float:
+    """Seconds of the kernels of one run, after one that wakes the device up."""
     runner.run(program.examples)
-    for launch in runner.profile(program.examples):
-        if launch.kernel != "copy":
-            found[launch.graph] = found.get(launch.graph, 0.0) + launch.seconds / max(1, launch.runs)
-    return found
+    return sum(launch.seconds for launch in runner.profile(program.examples) if launch.kernel != "copy")
 
 
 def geometric_mean(rows: list[Row]) -> float:
@@ -211,7 +214,7 @@ def summary(rows: list[Row]) -> str:
         ]
         for kind, mine in [
             *groups,
-            *((f"all, {size}", [row for row in rows if row.size == size]) for size in ("zoo", "larger")),
+            *((f"all, {size}", [row for row in rows if row.size == size]) for size in SIZES),
             ("all", rows),
         ]
         if mine
@@ -223,7 +226,7 @@ def main() -> None:
     """Measure, print and keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", choices=list(ZOO))
-    parser.add_argument("--size", action="append", choices=["zoo", "larger"])
+    parser.add_argument("--size", action="append", choices=SIZES)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--gflops", type=float, help="the device's float32 peak, 10⁹ operations per second")
     parser.add_argument("--gbytes", type=float, help="the peak of its memory, 10⁹ bytes per second")
@@ -239,18 +242,27 @@ def main() -> None:
     rows: list[Row] = []
     known: set[str] = set()
     for name in options.model or ZOO:
-        for size in options.size or ("zoo", "larger"):
+        for size in options.size or SIZES:
             fresh = list(measure(name, size, options.rounds, limit, known))
             rows += fresh
             print(f"{name}, {size}: {len(fresh)} operators, {geometric_mean(fresh):.2f} × TVM's", flush=True)
-    text = summary(rows)
-    print(text)
+    print(summary(rows))
     losses = [row for row in rows if row.ratio < 1]
     for row in sorted(losses, key=lambda row: row.ratio):
         print(f"  slower: {row.operator} {row.shapes} {row.ratio:.2f} × ({row.microseconds:.0f} µs)")
     if options.keep:
+        measured = {(name, size) for name in options.model or ZOO for size in options.size or SIZES}
+        kept = [row for row in _kept() if (row.model, row.size) not in measured]
+        kept_already = {(row.operator, row.shapes) for row in kept}
+        rows = kept + [row for row in rows if (row.operator, row.shapes) not in kept_already]
         data = {"device": devices[:1], "limit": limit.as_data(), "rows": [asdict(row) for row in rows]}
-        write_results("opencl_kernels", data, text)
+        write_results(RESULT, data, summary(rows))
+
+
+def _kept() -> list[Row]:
+    """The rows of earlier runs."""
+    path = RESULTS / f"{RESULT}.json"
+    return [Row(**row) for row in json.loads(path.read_text())["rows"]] if path.exists() else []
 
 
 if __name__ == "__main__":

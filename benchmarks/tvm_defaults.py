@@ -1,68 +1,63 @@
-"""Programs compiled with TVM's own GPU schedules, through penstock's launch path: what ours are measured against."""
+"""What TVM makes of an operator by itself: its importer, its pipeline for GPUs and its schedules.
+
+Only the way to the device is penstock's: the kernels are launched by the native runner, like ours.
+"""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+import logging
+import warnings
 from typing import Any
 from unittest import mock
 
+import torch
 import tvm
-from tvm import relax
-from tvm.s_tir import dlight
+from torch.fx import GraphModule
+from tvm import relax, tirx
+from tvm.relax.backend import gpu_generic
+from tvm.relax.frontend.torch import from_exported_program
 
-from penstock.backends.tvm.ops.emit import constant, dtype_of, shape_of
-from penstock.passes.core.program import Program
+from penstock.backends.targets import Target
+from penstock.backends.tvm import intrinsics
+from penstock.backends.tvm.build import CompiledProgram
+from penstock.backends.tvm.kernels import gpu_kernels
+from penstock.backends.tvm.launches import launch_lists
+from penstock.backends.tvm.target import tvm_target
+from penstock.passes.core.program import Program, placeholders
+from penstock.passes.core.shapes import value_of
 
-
-def default_rules(target: tvm.target.Target) -> Any:
-    """The rules of TVM's pipeline for any GPU, in its order."""
-    rules = [dlight.gpu.Matmul(), dlight.gpu.GEMV(), dlight.gpu.Reduction(), dlight.gpu.GeneralReduction()]
-    return dlight.ApplyDefaultSchedule(*rules, dlight.gpu.Fallback())
-
-
-@contextlib.contextmanager
-def tvm_defaults() -> Iterator[None]:
-    """Compile with TVM's operators and schedules: no weight is packed, attention is two products and a softmax."""
-    ops = "penstock.backends.tvm.ops"
-    with (
-        mock.patch("penstock.backends.tvm.pipeline.rules_for", default_rules),
-        mock.patch("penstock.backends.tvm.build.pack_weights", _unpacked),
-        mock.patch(f"{ops}.conv.on_gpu", return_value=False),
-        mock.patch(f"{ops}.contract.on_gpu", return_value=False),
-        mock.patch(f"{ops}.attention.emit_attention", _attention),
-    ):
-        yield
+_log = logging.getLogger(__name__)
 
 
-def _attention(
-    builder: Any,
-    query: Any,
-    key: Any,
-    value: Any,
-    mask: Any,
-    *,
-    scale: float,
-    causal: bool,
-    result: Sequence[int] = (0, 1, 2, 3),
-) -> Any:
-    """Stored scores, as TVM's importer writes attention."""
-    emit, dtype = builder.emit, dtype_of(query)
-    scores = emit(relax.op.matmul(query, emit(relax.op.permute_dims(key, [0, 1, 3, 2])), out_dtype="float32"))
-    scores = emit(relax.op.multiply(scores, constant(scale, "float32")))
-    if mask is not None:
-        scores = emit(relax.op.add(scores, emit(relax.op.astype(mask, "float32"))))
-    if causal:
-        rows = shape_of(scores)[-2:]
-        allowed = emit(relax.op.tril(emit(relax.op.ones(rows, "float32"))))
-        hidden = emit(
-            relax.op.multiply(emit(relax.op.subtract(allowed, constant(1, "float32"))), constant(1e9, "float32"))
-        )
-        scores = emit(relax.op.add(scores, hidden))
-    weights = emit(relax.op.astype(emit(relax.op.nn.softmax(scores, -1)), dtype))
-    attended = emit(relax.op.astype(emit(relax.op.matmul(weights, value, out_dtype="float32")), dtype))
-    return emit(relax.op.permute_dims(attended, list(result))) if list(result) != [0, 1, 2, 3] else attended
+def compile_with_tvm(program: Program, target: Target) -> CompiledProgram | None:
+    """Compile a Program of one graph, which has to be straight-line; None where TVM fails at it."""
+    ((name, graph),) = program.graphs.items()
+    try:
+        return _compiled(name, graph, target)
+    except Exception as error:  # whatever TVM raises: its users get no kernel
+        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        _log.warning("TVM does not take %s: %s", [str(node.target) for node in graph.graph.nodes][-2], reason[0])
+        return None
 
 
-def _unpacked(program: Program) -> Program:
-    return program
+def _compiled(name: str, graph: GraphModule, target: Target) -> CompiledProgram:
+    examples = tuple(torch.zeros_like(value_of(node), device="cpu") for node in placeholders(graph))
+    with warnings.catch_warnings(action="ignore"):  # PyTorch's, of how the importer copies programs
+        module = from_exported_program(torch.export.export(graph, examples))
+    module = tvm.IRModule({name: module["main"].with_attr("global_symbol", name)})
+    built_for = tvm_target(target)
+    with built_for, tvm.transform.PassContext(opt_level=3), mock.patch(f"{intrinsics.__name__}._erf", _erf):
+        passes = [
+            *gpu_generic.library_dispatch_passes(built_for),
+            *gpu_generic.legalize_passes(built_for),
+            relax.transform.RewriteDataflowReshape(),
+            relax.transform.ToNonDataflow(),
+            relax.transform.RemovePurityChecking(),
+        ]
+        table, bodies = launch_lists(tvm.transform.Sequential(passes)(module), {name: ()})
+        return CompiledProgram(gpu_kernels(table.nests, target, built_for), bodies, table.constants, None)
+
+
+def _erf(call: Any) -> Any:
+    """OpenCL's own function, as TVM writes it."""
+    return tirx.call_pure_extern(call.ty, "erf", *call.args)

@@ -13,6 +13,8 @@ from typing import Any
 import tvm_ffi
 from tvm import tirx
 
+from penstock.backends.tvm.vector_math import erf, same_lanes
+
 _PLAIN = ("acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "tan")
 _ABOVE_TVM = 99
 
@@ -24,6 +26,8 @@ def register_math_functions() -> None:
         for name in _PLAIN:
             _register(name, kind, name)
     _register("nearbyint", "metal", "rint")  # Metal has only the latter; both take halves to even
+    # Metal has no erf, and TVM writes it as a quotient; OpenCL's costs tens of times as much.
+    tirx.register_intrin_lowering("tirx.erf", target="opencl", f=lambda call: _erf(call), level=_ABOVE_TVM)
 
 
 def spell_infinities(function: Any) -> Any:
@@ -39,6 +43,11 @@ def spell_infinities(function: Any) -> Any:
         return tirx.Cast("float16", tirx.FloatImm("float32", float(node.value)))
 
     return function.with_body(tvm_ffi.structural_map(function.body, (tirx.FloatImm, spell)))
+
+
+def _erf(call: Any) -> Any:
+    (x,) = call.args
+    return erf(x.astype(same_lanes("float32", x))).astype(call.ty.dtype)
 
 
 def _register(name: str, kind: str, spelling: str) -> None:

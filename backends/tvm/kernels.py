@@ -21,6 +21,7 @@ from penstock.backends.plan.launches import Extent, Kernel, Type
 from penstock.backends.targets import Target
 from penstock.backends.tvm.intrinsics import spell_infinities
 from penstock.backends.tvm.nests import Nest
+from penstock.backends.tvm.pocl import inlined
 from penstock.backends.tvm.work import work_of
 from penstock.passes.core.errors import PenstockError
 
@@ -73,12 +74,14 @@ def _gpu_kernel(
         raise BuildError(f"TVM's kernel '{name}' takes {len(function.params)} arguments, expected {len(nest.buffers)}")
     extents = thread_extents(function.body)
     generate = tvm.get_global_func(f"target.build.{target.kind}")
-    source = generate(tvm.IRModule({entry: spell_infinities(function)}), built_for).inspect_source("")
+    source = (
+        str(generate(tvm.IRModule({entry: spell_infinities(function)}), built_for).inspect_source("")).strip() + "\n"
+    )
     return _described(
         name,
         nest,
         entry,
-        str(source).strip() + "\n",
+        source if target.kind != "opencl" or target.compute.barriers else inlined(source),
         target.kind,
         grid=_extent(extents, "blockIdx"),
         block=_extent(extents, "threadIdx"),

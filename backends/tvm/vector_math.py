@@ -1,4 +1,4 @@
-"""Transcendental functions of float32 numbers on a CPU, as arithmetic that runs on whole vectors.
+"""Transcendental functions of float32 numbers as arithmetic that runs on whole vectors: for CPUs, and erf for OpenCL.
 
 LLVM knows the C library's functions only; in a vectorised loop it calls them once per lane. The approximations here
 are polynomials and quotients of polynomials, without branches or tables, so that all lanes go together. They keep to
@@ -54,7 +54,7 @@ def exp(x: Expr) -> Expr:
     series = _polynomial(
         r, [1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1]
     )
-    integer = n.astype(_same_lanes("int32", x))
+    integer = n.astype(same_lanes("int32", x))
     half = integer >> 1
     return (series * r * r + r + 1.0) * _power_of_two(half) * _power_of_two(integer - half)
 
@@ -93,7 +93,7 @@ def _kept_between(x: Expr, least: float, most: float) -> Expr:
 
 
 def _power_of_two(n: Expr) -> Expr:
-    return tirx.reinterpret(_same_lanes("float32", n), (n + 127) << 23)
+    return tirx.reinterpret(same_lanes("float32", n), (n + 127) << 23)
 
 
 def _polynomial(x: Expr, coefficients: Sequence[float]) -> Expr:
@@ -104,6 +104,7 @@ def _polynomial(x: Expr, coefficients: Sequence[float]) -> Expr:
     return result
 
 
-def _same_lanes(dtype: str, like: Expr) -> str:
+def same_lanes(dtype: str, like: Expr) -> str:
+    """A dtype with as many lanes as an expression has."""
     _, _, lanes = str(like.ty.dtype).partition("x")
     return f"{dtype}x{lanes}" if lanes else dtype

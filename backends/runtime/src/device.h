@@ -39,6 +39,10 @@ class Device {
   virtual void read(const Place& from, void* data, int64_t bytes) = 0;
   // Wait until everything that was asked for is done.
   virtual void finish() = 0;
+  // From now on commands are timed by the device itself, if it can.
+  virtual void timed(bool) {}
+  // Once finished: the seconds that the last command took on the device; negative if it does not tell.
+  virtual double last_seconds() { return -1; }
   // Called around a run, by the thread that runs.
   virtual void begin() {}
   virtual void end() {}

@@ -147,7 +147,9 @@ void Model::walk(std::vector<Bound>& ops, std::vector<int64_t>& counters) {
       device_->finish();
       Record& record = records_[op.record];
       ++record.runs;
-      record.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      const double here = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      const double there = device_->last_seconds();
+      record.seconds += there < 0 ? here : there;
     }
   }
 }
@@ -169,6 +171,7 @@ void Model::execute(Bound& op, const std::vector<int64_t>& counters) {
 
 void Model::profile(bool on) {
   profiling_ = on;
+  device_->timed(on);
   if (!on) return;
   for (Record& record : records_) record.runs = 0, record.seconds = 0;
 }

@@ -92,6 +92,7 @@ class Owned {
     if (handle_ != nullptr) (cl::api()->*release)(handle_);
   }
   Handle get() const { return handle_; }
+  Handle* receive() { return &handle_; }
   explicit operator bool() const { return handle_ != nullptr; }
 
  private:
@@ -102,6 +103,7 @@ using OwnedQueue = Owned<cl::Queue, &cl::Api::ReleaseCommandQueue>;
 using OwnedBuffer = Owned<cl::Buffer, &cl::Api::ReleaseMemObject>;
 using OwnedProgram = Owned<cl::Program, &cl::Api::ReleaseProgram>;
 using OwnedKernel = Owned<cl::KernelId, &cl::Api::ReleaseKernel>;
+using OwnedEvent = Owned<cl::EventId, &cl::Api::ReleaseEvent>;
 
 class OpenCl;
 
@@ -125,8 +127,7 @@ class OpenCl final : public Device {
     cl::Code code = cl::kSuccess;
     context_ = OwnedContext(api_.CreateContext(nullptr, 1, &chosen_.device, nullptr, nullptr, &code));
     check(code, "creating a context");
-    queue_ = OwnedQueue(api_.CreateCommandQueue(context_.get(), chosen_.device, 0, &code));
-    check(code, "creating a queue");
+    timed(false);
     check_limits();
     for (int64_t bytes : plan.arenas) arenas_.push_back(buffer(bytes, nullptr, cl::kReadWrite, "an arena"));
     kernels_.resize(plan.kernels.size());
@@ -143,7 +144,7 @@ class OpenCl final : public Device {
 
   void copy(const Place& from, const Place& to, int64_t bytes) override {
     if (bytes == 0 || (from.is_weight == to.is_weight && from.index == to.index && from.offset == to.offset)) return;
-    check(api_.EnqueueCopyBuffer(queue_.get(), whole(from), whole(to), static_cast<size_t>(from.offset), static_cast<size_t>(to.offset), static_cast<size_t>(bytes), 0, nullptr, nullptr), "a copy");
+    check(api_.EnqueueCopyBuffer(queue_.get(), whole(from), whole(to), static_cast<size_t>(from.offset), static_cast<size_t>(to.offset), static_cast<size_t>(bytes), 0, nullptr, last()), "a copy");
   }
 
   void write(const Place& to, const void* data, int64_t bytes) override {
@@ -152,6 +153,22 @@ class OpenCl final : public Device {
 
   void read(const Place& from, void* data, int64_t bytes) override {
     if (bytes != 0) check(api_.EnqueueReadBuffer(queue_.get(), whole(from), 1, static_cast<size_t>(from.offset), static_cast<size_t>(bytes), data, 0, nullptr, nullptr), "reading an output");
+  }
+
+  void timed(bool on) override {
+    if (queue_) finish();
+    cl::Code code = cl::kSuccess;
+    queue_ = OwnedQueue(api_.CreateCommandQueue(context_.get(), chosen_.device, on ? cl::kProfiling : 0, &code));
+    check(code, "creating a queue");
+    timed_ = on;
+  }
+
+  double last_seconds() override {
+    uint64_t start = 0, end = 0;
+    const OwnedEvent last = std::move(last_);
+    if (!last || api_.GetEventProfilingInfo(last.get(), cl::kStart, sizeof start, &start, nullptr) != cl::kSuccess) return -1;
+    if (api_.GetEventProfilingInfo(last.get(), cl::kEnd, sizeof end, &end, nullptr) != cl::kSuccess || end < start) return -1;
+    return 1e-9 * static_cast<double>(end - start);
   }
 
   void finish() override { check(api_.Finish(queue_.get()), "waiting for the device"); }
@@ -178,10 +195,17 @@ class OpenCl final : public Device {
       local[axis] = static_cast<size_t>(kernel.block[axis]);
       global[axis] = local[axis] * static_cast<size_t>(kernel.grid[axis]);
     }
-    check(api_.EnqueueNDRangeKernel(queue_.get(), id, 3, nullptr, global, local, 0, nullptr, nullptr), text("launching kernel '", kernel.name, "'"));
+    check(api_.EnqueueNDRangeKernel(queue_.get(), id, 3, nullptr, global, local, 0, nullptr, last()), text("launching kernel '", kernel.name, "'"));
   }
 
  private:
+  // Where the next command leaves its event, if it shall have one.
+  cl::EventId* last() {
+    if (!timed_) return nullptr;
+    last_ = OwnedEvent();
+    return last_.receive();
+  }
+
   static const cl::Api* require() {
     choose(0);
     return cl::api();
@@ -288,6 +312,8 @@ class OpenCl final : public Device {
   Candidate chosen_;
   OwnedContext context_;
   OwnedQueue queue_;
+  OwnedEvent last_;
+  bool timed_ = false;
   std::vector<OwnedBuffer> arenas_, weights_;
   std::map<std::tuple<bool, size_t, int64_t, int64_t>, OwnedBuffer> parts_;
   std::vector<std::pair<OwnedProgram, OwnedKernel>> kernels_;

@@ -15,15 +15,17 @@ using Queue = struct QueueObject*;
 using Buffer = struct BufferObject*;
 using Program = struct ProgramObject*;
 using KernelId = struct KernelObject*;
-using Event = struct EventObject*;
+using EventId = struct EventObject*;
 using Code = int32_t;
 
 constexpr Code kSuccess = 0;
+constexpr uint64_t kProfiling = 2;
 constexpr uint64_t kReadWrite = 1, kReadOnly = 4, kCopyHostPointer = 32;
 constexpr uint64_t kGpu = 4, kAllTypes = 0xFFFFFFFF;
 constexpr uint32_t kDeviceType = 0x1000, kMaxWorkGroup = 0x1004, kMaxAllocation = 0x1010, kBaseAlignment = 0x1019, kLocalMemory = 0x1023;
 constexpr uint32_t kDeviceName = 0x102B, kDriverVersion = 0x102D, kDeviceVersion = 0x102F, kExtensions = 0x1030;
 constexpr uint32_t kBinarySizes = 0x1165, kBinaries = 0x1166, kBuildLog = 0x1183, kRegion = 0x1220;
+constexpr uint32_t kStart = 0x1282, kEnd = 0x1283;
 
 struct Region {
   size_t origin, size;
@@ -49,11 +51,13 @@ struct Region {
   X(CreateKernel, 34, KernelId, (Program, const char*, Code*))                                                                \
   X(ReleaseKernel, 37, Code, (KernelId))                                                                                      \
   X(SetKernelArg, 38, Code, (KernelId, uint32_t, size_t, const void*))                                                        \
+  X(ReleaseEvent, 44, Code, (EventId))                                                                                        \
+  X(GetEventProfilingInfo, 45, Code, (EventId, uint32_t, size_t, void*, size_t*))                                             \
   X(Finish, 47, Code, (Queue))                                                                                                \
-  X(EnqueueReadBuffer, 48, Code, (Queue, Buffer, uint32_t, size_t, size_t, void*, uint32_t, const Event*, Event*))            \
-  X(EnqueueWriteBuffer, 49, Code, (Queue, Buffer, uint32_t, size_t, size_t, const void*, uint32_t, const Event*, Event*))     \
-  X(EnqueueCopyBuffer, 50, Code, (Queue, Buffer, Buffer, size_t, size_t, size_t, uint32_t, const Event*, Event*))             \
-  X(EnqueueNDRangeKernel, 59, Code, (Queue, KernelId, uint32_t, const size_t*, const size_t*, const size_t*, uint32_t, const Event*, Event*)) \
+  X(EnqueueReadBuffer, 48, Code, (Queue, Buffer, uint32_t, size_t, size_t, void*, uint32_t, const EventId*, EventId*))            \
+  X(EnqueueWriteBuffer, 49, Code, (Queue, Buffer, uint32_t, size_t, size_t, const void*, uint32_t, const EventId*, EventId*))     \
+  X(EnqueueCopyBuffer, 50, Code, (Queue, Buffer, Buffer, size_t, size_t, size_t, uint32_t, const EventId*, EventId*))             \
+  X(EnqueueNDRangeKernel, 59, Code, (Queue, KernelId, uint32_t, const size_t*, const size_t*, const size_t*, uint32_t, const EventId*, EventId*)) \
   X(CreateSubBuffer, 82, Buffer, (Buffer, uint64_t, uint32_t, const void*, Code*))
 
 struct Api {

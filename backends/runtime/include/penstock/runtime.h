@@ -69,7 +69,7 @@ typedef struct {
   const char* kernel;  /* "copy" for a copy */
   const char* node;    /* the value it writes */
   uint64_t runs;       /* how often it ran while profiling was on */
-  double seconds;      /* the sum of its times */
+  double seconds;      /* the sum of its times; on OpenCL by the device's clock, from its start to its end */
 } penstock_launch;
 
 /* Load an artifact. `options` may be NULL. On failure *model is NULL. */

@@ -94,7 +94,7 @@ class RegisterTiles(TunableRule):
         tile = next((tile for tile in _ranked(schedule, found, target) if tile.named() == choice), None)
         if tile is None:
             return None
-        _apply(schedule, found, tile)
+        _apply(schedule, found, tile, _reads_alone(device_of(target)))
         return schedule
 
 
@@ -123,7 +123,7 @@ def ranked(found: Contraction, device: Target, itemsize: int) -> list[Tile]:
     for most_rows in (8, 4, 2, 1):
         if most_rows * lanes > compute.sums:
             continue
-        rows = _rows(extents, most_rows)
+        rows = _rows(extents, most_rows, _reads_alone(device))
         left = [-(-extent // own) for extent, own in zip(extents, rows, strict=True)]
         for columns in _divisors(vectors, 2 * compute.threads if found.rows_follow_m else compute.threads):
             for row_threads in sorted({_spread(left, 2**power) for power in range(8)}):
@@ -170,10 +170,21 @@ def _lanes(found: Contraction, limit: int) -> int:
     return min(4, limit)
 
 
-def _rows(extents: list[int], limit: int) -> tuple[int, ...]:
-    """Rows of a thread along each axis: the axis before the last first, so that neighbours stay next to each other."""
+def _reads_alone(device: Target) -> bool:
+    """Whether a thread shares no load with its neighbours, as on a CPU: then its own rows lie side by side."""
+    return device.limits.subgroup == 1
+
+
+def _rows(extents: list[int], limit: int, alone: bool) -> tuple[int, ...]:
+    """Rows of a thread along each axis: the axis before the last first, so that neighbours stay next to each other.
+
+    Args:
+        alone: a thread's rows lie side by side instead.
+    """
     if not extents:
         return ()
+    if alone:
+        return _spread(extents, limit)
     front = _spread(extents[:-1], limit)
     return (*front, best_part(extents[-1], limit // math.prod(front)))
 
@@ -219,7 +230,7 @@ def without_padding(found: Contraction, tile: Tile) -> Tile:
     return replace(tile, rows=tuple(rows), row_threads=tuple(row_threads), lanes=lanes, column_threads=column_threads)
 
 
-def _apply(schedule: Any, found: Contraction, tile: Tile) -> None:
+def _apply(schedule: Any, found: Contraction, tile: Tile, alone: bool) -> None:
     main, columns_operand = found.block, 1 - found.rows
     for operand in (0, 1):
         schedule.reindex(main, ("read", operand))
@@ -233,9 +244,9 @@ def _apply(schedule: Any, found: Contraction, tile: Tile) -> None:
     every = tuple(range(len(found.extents)))
     row_axes = index_axes(schedule, main, schedule.get(main).reads[found.rows])
     result_axes = index_axes(schedule, main, schedule.get(main).writes[0])
-    schedule.transform_layout(main, ("read", found.rows), _divided(found, factors, row_axes))
-    schedule.transform_layout(main, ("write", 0), _divided(found, factors, result_axes))
-    schedule.transform_block_layout(main, _divided(found, factors, every))
+    schedule.transform_layout(main, ("read", found.rows), _divided(found, factors, row_axes, alone))
+    schedule.transform_layout(main, ("write", 0), _divided(found, factors, result_axes, alone, last=found.n[-1:]))
+    schedule.transform_block_layout(main, _divided(found, factors, every, alone))
 
     loops = iter(schedule.get_loops(main))
     of_axis = {axis: [next(loops) for _ in range(3 if axis in factors else 1)] for axis in every}
@@ -279,19 +290,31 @@ def _apply(schedule: Any, found: Contraction, tile: Tile) -> None:
     schedule.decompose_reduction(main, summed[0] if summed else step)
 
 
-def _divided(found: Contraction, factors: dict[int, tuple[int, int]], axes: tuple[int | None, ...]) -> Any:
-    """An index map that divides axes into (outer, own row, thread): rows of a thread lie as far apart as threads go."""
+def _divided(
+    found: Contraction,
+    factors: dict[int, tuple[int, int]],
+    axes: tuple[int | None, ...],
+    alone: bool,
+    last: tuple[int, ...] = (),
+) -> Any:
+    """An index map that divides axes into (outer, own row, thread): rows of a thread lie as far apart as threads go.
+
+    Args:
+        alone: they lie side by side instead.
+        last: axes that come after all others, so that the sums of a vector lie side by side.
+    """
 
     def divide(*places: Any) -> list[Any]:
         none = tirx.IntImm(found.index_dtype, 0)
         made = []
-        for axis, place in zip(axes, places, strict=True):
+        for axis, place in sorted(zip(axes, places, strict=True), key=lambda pair: pair[0] in last):
             if axis not in factors:
                 made.append(place)
                 continue
             rows, threads = factors[axis]
-            own = place // threads % rows if rows > 1 else none
-            made += [place // (rows * threads), own, place % threads if threads > 1 else none]
+            own = place // (1 if alone else threads) % rows if rows > 1 else none
+            thread = place // (rows if alone else 1) % threads if threads > 1 else none
+            made += [place // (rows * threads), own, thread]
         return made
 
     return tirx.IndexMap.from_func(divide, ndim=len(axes), index_dtype=found.index_dtype)
