@@ -22,6 +22,13 @@ LINE = 64
 """Bytes of a cache line, as on all phones' GPUs."""
 
 _ARITHMETIC = (tirx.Add, tirx.Sub, tirx.Mul, tirx.Div, tirx.Max, tirx.Min)
+_MATRICES = {
+    "tirx.simdgroup_multiply_accumulate": (2 * 8**3, 0),
+    "tirx.simdgroup_load": (0, 8**2),
+    "tirx.simdgroup_store": (0, 8**2),
+    "tirx.make_filled_simdgroup_matrix": (0, 0),
+}
+"""Operations, and elements from or to the memory of the group."""
 _FREE = ("if_then_else", "reinterpret", "tvm_storage_sync", "tvm_thread_invariant", "ret", "likely")
 
 
@@ -151,11 +158,20 @@ class _Walk:
 
         def call(node: Any) -> None:
             name = str(getattr(node.op, "name", ""))
-            if not name.endswith(_FREE):
+            if name in _MATRICES:
+                self._matrices(name, times)
+            elif not name.endswith(_FREE):
                 operation(node)
 
         arithmetic = [(kind, operation) for kind in _ARITHMETIC]
         tvm_ffi.structural_walk(node, [(tvm.ir.TensorLoad, load), (tvm.ir.Call, call), *arithmetic])
+
+    def _matrices(self, name: str, times: int) -> None:
+        """The part of one thread in what a SIMD-group does with 8 × 8 matrices."""
+        flops, moved = _MATRICES[name]
+        self.flops += times * flops // self.wave
+        if moved:
+            self.accesses.append(Access(None, "store" in name, 4, moved // self.wave, True, times))
 
     def _access(self, buffer: Any, indices: Any, stored: bool, lanes: int, times: int) -> None:
         scope = str(buffer.scope())

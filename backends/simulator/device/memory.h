@@ -75,7 +75,10 @@ struct Private {
   }
 };
 
-// An element of a shared array; tells reading and writing apart.
+template <class T>
+struct Local;
+
+// An element of a shared array; tells reading and writing apart. Its address is a place in the array.
 template <class T>
 struct Shared {
   const Thread& thread;
@@ -100,6 +103,7 @@ struct Shared {
   }
   Shared& operator=(const Shared& other) { return *this = static_cast<T>(other); }
   Shared& operator+=(const T& value) { return *this = static_cast<T>(*this) + value; }
+  Local<T> operator&() const { return Local<T>(thread, array, offset); }
 };
 
 // Into a shared array.

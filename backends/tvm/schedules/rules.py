@@ -19,6 +19,7 @@ from penstock.backends.tvm.schedules.gpu.reduction import ReductionsOfLines
 from penstock.backends.tvm.schedules.gpu.register_tiles import RegisterTiles
 from penstock.backends.tvm.schedules.gpu.row_per_group import RowPerGroup
 from penstock.backends.tvm.schedules.gpu.row_per_thread import RowPerThread
+from penstock.backends.tvm.schedules.gpu.simdgroup import SimdgroupTiles
 from penstock.backends.tvm.schedules.gpu.transpose import Transpose
 
 _log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ def rules_for(target: tvm.target.Target) -> Any:
     """The pass that schedules every kernel that has no schedule yet."""
     if "gpu" in target.keys:
         rules = [
+            SimdgroupTiles(),
             RegisterTiles(),
             Transpose(),
             Elementwise(),

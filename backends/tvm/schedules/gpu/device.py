@@ -25,17 +25,18 @@ def vector_lanes(device: Target, itemsize: int, extent: int) -> int:
     return lanes
 
 
-def threads_for(device: Target, items: int, waves: int = 1) -> int:
+def threads_for(device: Target, items: int, waves: int = 1, elements: int = 1) -> int:
     """Threads of a work-group for so many items: what the device likes, halved while that leaves most of them idle.
 
     Args:
         waves: how many times what the device likes, within its limit; for kernels that need few registers.
+        elements: of an item. Few items of many elements are spread over all compute units.
     """
     threads = min(waves * device.compute.threads, device.limits.max_threads)
     while threads > 1 and threads >= 2 * items:
         threads //= 2
     units = device.compute.compute_units
     least = max(32, device.limits.subgroup)
-    while threads > least and units * device.compute.threads <= items < threads * units:
+    while threads > least and units * device.compute.threads <= items * elements and items < threads * units:
         threads //= 2
     return threads

@@ -34,6 +34,8 @@ class RowPerGroup(dlight.base.ScheduleRule):  # type: ignore[misc]
             return None
         device = device_of(target)
         lanes = 1 if holds_booleans(schedule, rows) else vector_lanes(device, 4, rows.width)
+        while lanes > 1 and rows.width // lanes < device.limits.subgroup:
+            lanes //= 2  # shorter vectors, and no idle lanes in a wave
         threads = _threads(device, rows.width // lanes)
         if not threads or threads < min(16, rows.width // lanes):
             return None

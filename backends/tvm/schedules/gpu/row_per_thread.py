@@ -59,7 +59,7 @@ def _apply(schedule: Any, rows: Rows, device: Target) -> None:
     }
     loops = schedule.get_loops(rows.last)
     row = schedule.fuse(*loops[: rows.rank]) if rows.rank else schedule.add_unit_loop(loops[0])
-    group, thread = schedule.split(row, [None, threads_for(device, rows.count)])
+    group, thread = schedule.split(row, [None, threads_for(device, rows.count, elements=rows.width)])
     schedule.bind(group, "blockIdx.x")
     schedule.bind(thread, "threadIdx.x")
     if rows.sweeps:

@@ -28,7 +28,7 @@ from typing import Any
 from tvm.script import tirx as T
 
 from penstock.backends.targets import Target
-from penstock.backends.tvm.schedules.attention import Attention
+from penstock.backends.tvm.schedules.attention import Attention, largest_divisor
 from penstock.backends.tvm.schedules.gpu.device import vector_lanes
 
 _QUERIES = 4
@@ -45,6 +45,11 @@ def _covering(extent: int, limit: int) -> int:
     while size < extent and 2 * size <= limit:
         size *= 2
     return size
+
+
+def _groups(case: Attention, tile: int) -> int:
+    """Work-groups, if each takes so many queries of one head."""
+    return case.batch * case.heads * -(-case.queries // tile)
 
 
 @cache
@@ -64,154 +69,177 @@ def tiled_attention(case: Attention, device: Target) -> Any:
     own = _covering(queries, _QUERIES)
     across = _covering(max(vectors, -(-keys // _KEYS)), min(_MOST_COLUMNS, max(16, _covering(vectors, 64))))
     down = _covering(-(-queries // own), max(1, device.compute.threads // across))
+    # Few queries of few heads are spread over all compute units, as far as that leaves whole waves.
+    while (
+        down > 1 and down * across > device.limits.subgroup and _groups(case, down * own) < device.compute.compute_units
+    ):
+        down //= 2
     columns = -(-vectors // across)
     tile, block = down * own, across * _KEYS
     groups, blocks = -(-queries // tile), -(-keys // block)
+    # Short sequences, as over the frames of a video, share a work-group.
+    room = max(1, device.compute.threads // (down * across))
+    while (
+        room * down * across > device.limits.subgroup and batch * heads * groups < room * device.compute.compute_units
+    ):
+        room //= 2
+    together = largest_divisor(batch * heads, max(1, room))
 
     @T.macro
     def attend(q, k, v, m, o):  # type: ignore[no-untyped-def]
-        for bh in T.thread_binding(batch * heads, thread="blockIdx.y"):
+        for line in T.thread_binding(batch * heads // together, thread="blockIdx.y"):
             for group in T.thread_binding(groups, thread="blockIdx.x"):
-                for ty in T.thread_binding(down, thread="threadIdx.y"):
-                    for tx in T.thread_binding(across, thread="threadIdx.x"):
-                        with T.sblock("tile"):
-                            T.reads()
-                            T.writes()
-                            probability = T.alloc_buffer((block, tile), "float32", scope="shared")
-                            highest = T.alloc_buffer((across, tile), "float32", scope="shared")
-                            row = T.alloc_buffer((own, lanes), "float32", scope="local")
-                            column = T.alloc_buffer((_KEYS, lanes), "float32", scope="local")
-                            partial = T.alloc_buffer((own, _KEYS, lanes), "float32", scope="local")
-                            score = T.alloc_buffer((own, _KEYS), "float32", scope="local")
-                            weighted = T.alloc_buffer((own, columns, wide), "float32", scope="local")
-                            weight = T.alloc_buffer((own,), "float32", scope="local")
-                            element = T.alloc_buffer((wide,), "float32", scope="local")
-                            largest = T.alloc_buffer((own,), "float32", scope="local")
-                            base = T.alloc_buffer((own,), "float32", scope="local")
-                            rescale = T.alloc_buffer((own,), "float32", scope="local")
-                            total = T.alloc_buffer((own,), "float32", scope="local")
-                            for a in T.unroll(own):
-                                largest[a] = T.float32("-inf")
-                                total[a] = T.float32(0)
-                                for c in T.unroll(columns):
-                                    for lane in T.vectorized(wide):
-                                        weighted[a, c, lane] = T.float32(0)
-                            for first in range(blocks):
-                                for a, j in T.grid(own, _KEYS):
-                                    for lane in T.vectorized(lanes):
-                                        partial[a, j, lane] = T.float32(0)
-                                for d in range(width // lanes):
-                                    for a in T.unroll(own):
+                for tz in T.thread_binding(together, thread="threadIdx.z"):
+                    for ty in T.thread_binding(down, thread="threadIdx.y"):
+                        for tx in T.thread_binding(across, thread="threadIdx.x"):
+                            with T.sblock("tile"):
+                                T.reads()
+                                T.writes()
+                                b = T.meta_var((line * together + tz) // heads)
+                                h = T.meta_var((line * together + tz) % heads)
+                                probability = T.alloc_buffer((together, block, tile), "float32", scope="shared")
+                                highest = T.alloc_buffer((together, across, tile), "float32", scope="shared")
+                                row = T.alloc_buffer((own, lanes), "float32", scope="local")
+                                column = T.alloc_buffer((_KEYS, lanes), "float32", scope="local")
+                                partial = T.alloc_buffer((own, _KEYS, lanes), "float32", scope="local")
+                                score = T.alloc_buffer((own, _KEYS), "float32", scope="local")
+                                weighted = T.alloc_buffer((own, columns, wide), "float32", scope="local")
+                                weight = T.alloc_buffer((own,), "float32", scope="local")
+                                element = T.alloc_buffer((wide,), "float32", scope="local")
+                                largest = T.alloc_buffer((own,), "float32", scope="local")
+                                base = T.alloc_buffer((own,), "float32", scope="local")
+                                rescale = T.alloc_buffer((own,), "float32", scope="local")
+                                total = T.alloc_buffer((own,), "float32", scope="local")
+                                for a in T.unroll(own):
+                                    largest[a] = T.float32("-inf")
+                                    total[a] = T.float32(0)
+                                    for c in T.unroll(columns):
+                                        for lane in T.vectorized(wide):
+                                            weighted[a, c, lane] = T.float32(0)
+                                for first in range(blocks):
+                                    for a, j in T.grid(own, _KEYS):
                                         for lane in T.vectorized(lanes):
-                                            row[a, lane] = T.cast(
-                                                q[
-                                                    bh // heads,
-                                                    bh % heads,
-                                                    T.min(group * tile + ty * own + a, queries - 1),
-                                                    d * lanes + lane,
-                                                ],
-                                                "float32",
-                                            )
-                                    for j in T.unroll(_KEYS):
-                                        for lane in T.vectorized(lanes):
-                                            column[j, lane] = T.cast(
-                                                k[
-                                                    bh // heads,
-                                                    bh % heads,
-                                                    T.min(first * block + j * across + tx, keys - 1),
-                                                    d * lanes + lane,
-                                                ],
-                                                "float32",
-                                            )
-                                    for a in T.unroll(own):
+                                            partial[a, j, lane] = T.float32(0)
+                                    for d in range(width // lanes):
+                                        for a in T.unroll(own):
+                                            for lane in T.vectorized(lanes):
+                                                row[a, lane] = T.cast(
+                                                    q[
+                                                        b,
+                                                        h,
+                                                        T.min(group * tile + ty * own + a, queries - 1),
+                                                        d * lanes + lane,
+                                                    ],
+                                                    "float32",
+                                                )
                                         for j in T.unroll(_KEYS):
                                             for lane in T.vectorized(lanes):
-                                                partial[a, j, lane] = (
-                                                    partial[a, j, lane] + row[a, lane] * column[j, lane]
+                                                column[j, lane] = T.cast(
+                                                    k[
+                                                        b,
+                                                        h,
+                                                        T.min(first * block + j * across + tx, keys - 1),
+                                                        d * lanes + lane,
+                                                    ],
+                                                    "float32",
                                                 )
-                                for a in T.unroll(own):
-                                    for j in T.unroll(_KEYS):
-                                        score[a, j] = T.float32(0)
-                                        for lane in T.unroll(lanes):
-                                            score[a, j] = score[a, j] + partial[a, j, lane]
-                                        score[a, j] = score[a, j] * T.float32(scale)
-                                        if has_mask:
-                                            score[a, j] = score[a, j] + T.cast(
-                                                m[
-                                                    bh // heads * step[0],
-                                                    bh % heads * step[1],
-                                                    T.min(group * tile + ty * own + a, queries - 1) * step[2],
-                                                    T.min(first * block + j * across + tx, keys - 1) * step[3],
-                                                ],
-                                                "float32",
-                                            )
-                                        if causal:
-                                            score[a, j] = T.if_then_else(
-                                                first * block + j * across + tx <= group * tile + ty * own + a,
-                                                score[a, j],
-                                                T.float32("-inf"),
-                                            )
-                                        if keys % block != 0:
-                                            score[a, j] = T.if_then_else(
-                                                first * block + j * across + tx < keys, score[a, j], T.float32("-inf")
-                                            )
-                                    highest[tx, ty * own + a] = T.max(score[a, 0], score[a, 1])
-                                T.evaluate(T.tvm_storage_sync("shared"))
-                                for a in T.unroll(own):
-                                    base[a] = largest[a]
-                                for t in range(across):
-                                    for a in T.unroll(own):
-                                        largest[a] = T.max(largest[a], highest[t, ty * own + a])
-                                for a in T.unroll(own):
-                                    # While every score is -inf there is nothing to be relative to; 0 keeps
-                                    # -inf - (-inf) away.
-                                    rescale[a] = T.if_then_else(
-                                        base[a] == T.float32("-inf"), T.float32(0), T.exp(base[a] - largest[a])
-                                    )
-                                    base[a] = T.if_then_else(largest[a] == T.float32("-inf"), T.float32(0), largest[a])
-                                    total[a] = total[a] * rescale[a]
-                                    for j in T.unroll(_KEYS):
-                                        probability[j * across + tx, ty * own + a] = T.exp(score[a, j] - base[a])
-                                    for c in T.unroll(columns):
-                                        for lane in T.vectorized(wide):
-                                            weighted[a, c, lane] = weighted[a, c, lane] * rescale[a]
-                                T.evaluate(T.tvm_storage_sync("shared"))
-                                for j in range(block):
-                                    for a in T.vectorized(own):
-                                        weight[a] = probability[j, ty * own + a]
-                                    for a in T.unroll(own):
-                                        total[a] = total[a] + weight[a]
-                                    for c in T.unroll(columns):
-                                        for lane in T.vectorized(wide):
-                                            element[lane] = T.cast(
-                                                v[
-                                                    bh // heads,
-                                                    bh % heads,
-                                                    T.min(first * block + j, keys - 1),
-                                                    T.min(c * across + tx, vectors - 1) * wide + lane,
-                                                ],
-                                                "float32",
-                                            )
                                         for a in T.unroll(own):
-                                            for lane in T.vectorized(wide):
-                                                weighted[a, c, lane] = weighted[a, c, lane] + weight[a] * element[lane]
-                                T.evaluate(T.tvm_storage_sync("shared"))
-                            for a in T.unroll(own):
-                                for c in T.unroll(columns):
-                                    if group * tile + ty * own + a < queries and c * across + tx < vectors:
-                                        for lane in T.vectorized(wide):
-                                            o[
-                                                bh // heads,
-                                                bh % heads,
-                                                group * tile + ty * own + a,
-                                                (c * across + tx) * wide + lane,
-                                            ] = T.cast(
-                                                weighted[a, c, lane]
-                                                * T.if_then_else(
-                                                    total[a] == T.float32(0), T.float32(0), T.float32(1) / total[a]
-                                                ),
-                                                dtype,
+                                            for j in T.unroll(_KEYS):
+                                                for lane in T.vectorized(lanes):
+                                                    partial[a, j, lane] = (
+                                                        partial[a, j, lane] + row[a, lane] * column[j, lane]
+                                                    )
+                                    for a in T.unroll(own):
+                                        for j in T.unroll(_KEYS):
+                                            score[a, j] = T.float32(0)
+                                            for lane in T.unroll(lanes):
+                                                score[a, j] = score[a, j] + partial[a, j, lane]
+                                            score[a, j] = score[a, j] * T.float32(scale)
+                                            if has_mask:
+                                                score[a, j] = score[a, j] + T.cast(
+                                                    m[
+                                                        b * step[0],
+                                                        h * step[1],
+                                                        T.min(group * tile + ty * own + a, queries - 1) * step[2],
+                                                        T.min(first * block + j * across + tx, keys - 1) * step[3],
+                                                    ],
+                                                    "float32",
+                                                )
+                                            if causal:
+                                                score[a, j] = T.if_then_else(
+                                                    first * block + j * across + tx <= group * tile + ty * own + a,
+                                                    score[a, j],
+                                                    T.float32("-inf"),
+                                                )
+                                            if keys % block != 0:
+                                                score[a, j] = T.if_then_else(
+                                                    first * block + j * across + tx < keys,
+                                                    score[a, j],
+                                                    T.float32("-inf"),
+                                                )
+                                        highest[tz, tx, ty * own + a] = T.max(score[a, 0], score[a, 1])
+                                    T.evaluate(T.tvm_storage_sync("shared"))
+                                    for a in T.unroll(own):
+                                        base[a] = largest[a]
+                                    for t in range(across):
+                                        for a in T.unroll(own):
+                                            largest[a] = T.max(largest[a], highest[tz, t, ty * own + a])
+                                    for a in T.unroll(own):
+                                        # While every score is -inf there is nothing to be relative to; 0 keeps
+                                        # -inf - (-inf) away.
+                                        rescale[a] = T.if_then_else(
+                                            base[a] == T.float32("-inf"), T.float32(0), T.exp(base[a] - largest[a])
+                                        )
+                                        base[a] = T.if_then_else(
+                                            largest[a] == T.float32("-inf"), T.float32(0), largest[a]
+                                        )
+                                        total[a] = total[a] * rescale[a]
+                                        for j in T.unroll(_KEYS):
+                                            probability[tz, j * across + tx, ty * own + a] = T.exp(
+                                                score[a, j] - base[a]
                                             )
+                                        for c in T.unroll(columns):
+                                            for lane in T.vectorized(wide):
+                                                weighted[a, c, lane] = weighted[a, c, lane] * rescale[a]
+                                    T.evaluate(T.tvm_storage_sync("shared"))
+                                    for j in range(block):
+                                        for a in T.vectorized(own):
+                                            weight[a] = probability[tz, j, ty * own + a]
+                                        for a in T.unroll(own):
+                                            total[a] = total[a] + weight[a]
+                                        for c in T.unroll(columns):
+                                            for lane in T.vectorized(wide):
+                                                element[lane] = T.cast(
+                                                    v[
+                                                        b,
+                                                        h,
+                                                        T.min(first * block + j, keys - 1),
+                                                        T.min(c * across + tx, vectors - 1) * wide + lane,
+                                                    ],
+                                                    "float32",
+                                                )
+                                            for a in T.unroll(own):
+                                                for lane in T.vectorized(wide):
+                                                    weighted[a, c, lane] = (
+                                                        weighted[a, c, lane] + weight[a] * element[lane]
+                                                    )
+                                    T.evaluate(T.tvm_storage_sync("shared"))
+                                for a in T.unroll(own):
+                                    for c in T.unroll(columns):
+                                        if group * tile + ty * own + a < queries and c * across + tx < vectors:
+                                            for lane in T.vectorized(wide):
+                                                o[
+                                                    b,
+                                                    h,
+                                                    group * tile + ty * own + a,
+                                                    (c * across + tx) * wide + lane,
+                                                ] = T.cast(
+                                                    weighted[a, c, lane]
+                                                    * T.if_then_else(
+                                                        total[a] == T.float32(0), T.float32(0), T.float32(1) / total[a]
+                                                    ),
+                                                    dtype,
+                                                )
 
     if has_mask:
 

@@ -58,7 +58,8 @@ class Transpose(dlight.base.ScheduleRule):  # type: ignore[misc]
         loops[along_read], loops[along_written] = inner_read[0], inner_written[0]
         schedule.reorder(*loops, inner_read[1], inner_written[1])
         line = schedule.fuse(*loops)
-        group, thread = schedule.split(line, [None, threads_for(device, math.prod(extents) // (wide * high))])
+        squares = math.prod(extents) // (wide * high)
+        group, thread = schedule.split(line, [None, threads_for(device, squares, elements=wide * high)])
         schedule.bind(group, "blockIdx.x")
         schedule.bind(thread, "threadIdx.x")
         for read in reads:
