@@ -14,6 +14,8 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
+from penstock.backends.tvm.schedules.gpu.rows import moves_by
+
 
 @dataclass(frozen=True)
 class Contraction:
@@ -26,7 +28,7 @@ class Contraction:
         n: those that index B only.
         k: those that are summed over.
         extents: of all axes.
-        rows_follow_m: whether neighbours along the last axis of m are neighbours in A's memory.
+        rows_follow_m: whether neighbours along the last axis of m lie closer together in A's memory than those along k.
         columns_follow_n: whether neighbours along n are neighbours in B's memory.
         shared: axes that share an index of what is written in the end, as groups and channels of a convolution do.
             They cannot be padded: beyond the end of one group lies the next one.
@@ -69,6 +71,7 @@ def find_contraction(schedule: Any) -> Contraction | None:
     # The operand whose memory runs along an axis of its own is the one to load in vectors.
     rows = 1 if last[1] not in _only(spatial, used, 1) and last[0] in _only(spatial, used, 0) else 0
     m, n = _only(spatial, used, rows), _only(spatial, used, 1 - rows)
+    last_summed = [axis.var for axis in held.iter_vars if _is_summed(axis)][-1]
     return Contraction(
         block=block,
         rows=rows,
@@ -77,7 +80,7 @@ def find_contraction(schedule: Any) -> Contraction | None:
         n=n,
         k=tuple(place for place, axis in enumerate(held.iter_vars) if _is_summed(axis)),
         extents=tuple(int(axis.dom.extent) for axis in held.iter_vars),
-        rows_follow_m=bool(m) and _moves_by_one(held.reads[rows], axes[m[-1]]),
+        rows_follow_m=bool(m) and closer(held.reads[rows], axes[m[-1]], last_summed),
         columns_follow_n=last[1 - rows] in n,
         shared=_sharing(schedule, block),
         index_dtype=str(axes[0].ty.dtype),
@@ -155,12 +158,11 @@ def _last_axis(region: Any, axes: list[Any]) -> int | None:
     return next((place for place, axis in enumerate(axes) if last.same_as(axis)), None)
 
 
-def _moves_by_one(region: Any, axis: Any) -> bool:
-    """Whether the last index of an operand grows by one with an axis."""
-    last = region.region[-1].min
-    ahead = tvm_ffi.structural_map(last, (tvm.ir.Var, lambda var: axis + 1 if var.same_as(axis) else var))
-    step = tvm.sym.Analyzer().simplify(ahead - last)
-    return isinstance(step, tirx.IntImm) and int(step) == 1
+def closer(region: Any, axis: Any, other: Any) -> bool:
+    """Whether an access moves less far in memory along one axis than along another."""
+    indices = [extent.min for extent in region.region]
+    step, far = moves_by(region.source, indices, axis), moves_by(region.source, indices, other)
+    return step is not None and (far is None or abs(step) < abs(far))
 
 
 def index_axes(schedule: Any, block: Any, region: Any) -> tuple[int | None, ...]:

@@ -32,7 +32,7 @@ from tvm.s_tir import dlight
 from tvm.s_tir.dlight.gpu.matmul import auto_inline_consumer_chain, auto_inline_producers
 
 from penstock.backends.tvm.schedules.gpu import simdgroup_intrinsics as simdgroup
-from penstock.backends.tvm.schedules.gpu.contraction import Contraction, find_contraction, index_axes
+from penstock.backends.tvm.schedules.gpu.contraction import Contraction, closer, find_contraction, index_axes
 from penstock.backends.tvm.schedules.gpu.device import device_of
 
 _SIZE = simdgroup.SIZE
@@ -83,6 +83,8 @@ def _apply(schedule: Any, found: Contraction, lanes: int) -> None:
     main = found.block
     dtype = str(schedule.get(main).reads[0].source.dtype)
     parts = (found.batch, found.m, found.n, found.k)
+    variables = [axis.var for axis in schedule.get(main).iter_vars]
+    write_along_m = closer(schedule.get(main).writes[0], variables[found.m[-1]], variables[found.n[-1]])
     for operand in (0, 1):
         schedule.reindex(main, ("read", operand))
     schedule.reindex(main, ("write", 0))
@@ -123,18 +125,18 @@ def _apply(schedule: Any, found: Contraction, lanes: int) -> None:
         matrices.append(matrix)
     stored = schedule.cache_write(main, 0, "metal.simdgroup")
     written = schedule.cache_write(stored, 0, "shared")
-    if found.rows_follow_m:
+    if write_along_m:
         schedule.transform_layout(stored, ("write", 0), lambda b, m, n: (b, n, m))
     schedule.reverse_compute_at(stored, group_column, preserve_unit_loops=True)
     schedule.reverse_compute_at(written, y, preserve_unit_loops=True)
     filled = schedule.decompose_reduction(main, step)
     for operand, matrix in enumerate(matrices):
         _replace(schedule, matrix, simdgroup.load(dtype, turned=operand == turned))
-    _replace(schedule, stored, simdgroup.store(turned=found.rows_follow_m))
+    _replace(schedule, stored, simdgroup.store(turned=write_along_m))
     _replace(schedule, filled, simdgroup.FILL)
     schedule.tensorize(i1, simdgroup.multiply(dtype))
     auto_inline_consumer_chain(schedule, written)
-    if found.rows_follow_m:
+    if write_along_m:
         schedule.reorder(*reversed(schedule.get_loops(written)[-2:]))
     _share_among_threads(schedule, written, lanes)
 
