@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -136,6 +136,12 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
     rule = f"| {' | '.join(['-' * widths[0], *('-' * (width - 1) + ':' for width in widths[1:])])} |"
     return "\n".join([line(cells[0]), rule, *map(line, cells[1:])])
+
+
+def kept_rows(name: str, folder: Path = RESULTS) -> list[dict[str, Any]]:
+    """The rows of a result that was kept, for benchmarks that are run part by part."""
+    path = folder / f"{name}.json"
+    return list(json.loads(path.read_text(encoding="utf-8"))["rows"]) if path.exists() else []
 
 
 def write_results(name: str, data: Mapping[str, object], text: str, folder: Path = RESULTS) -> None:

@@ -1,7 +1,7 @@
 """How much of the zoo's arithmetic is in GPU kernels that pass the criteria of docs/kernels.md, target by target.
 
 Nothing runs: kernels are generated, and what they do is read off their code. `--full` takes the published sizes, which
-are captured without data.
+are captured without data. `--keep` replaces what was kept of the same models, and leaves the rest.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch._subclasses import FakeTensorMode
 
 import examples.zoo as models
 import penstock
-from benchmarks.harness import table, write_results
+from benchmarks.harness import kept_rows, table, write_results
 from penstock.backends.quality import Share, launch_counts, share_of
 from penstock.backends.targets import Target, all_targets, find_target
 from penstock.backends.tvm.build import generate
@@ -88,22 +88,28 @@ def main() -> None:
             print(f"{name} on {target.name}: {row.fraction:.2%} of {row.gflops:.3f} GFLOP pass", flush=True)
             for kernel, wrong, flops in row.failures:
                 print(f"  {kernel} ({flops / 1e9 / max(row.gflops, 1e-12):.2%}): {'; '.join(wrong)}", flush=True)
+    print(summary(rows))
+    if options.keep:
+        name = "kernel_report_full" if options.full else "kernel_report"
+        measured = {(row.model, row.target) for row in rows}
+        kept = [Row(**row) for row in kept_rows(name) if (row["model"], row["target"]) not in measured]
+        write_results(name, {"rows": [asdict(row) for row in (*kept, *rows)]}, summary([*kept, *rows]))
+
+
+def summary(rows: list[Row]) -> str:
+    """A line per target."""
+    groups = [[row for row in rows if row.target == target] for target in dict.fromkeys(row.target for row in rows)]
     body = [
         [
-            target.name,
+            mine[0].target,
             str(len(mine)),
             f"{sum(row.gflops for row in mine):.2f}",
             f"{_fraction(mine):.2%}",
             f"{min(row.fraction for row in mine):.2%}",
         ]
-        for target in targets
-        for mine in [[row for row in rows if row.target == target.name]]
+        for mine in groups
     ]
-    text = table(["target", "models", "GFLOP", "in kernels that pass", "least of a model"], body)
-    print(text)
-    if options.keep:
-        name = "kernel_report_full" if options.full else "kernel_report"
-        write_results(name, {"rows": [asdict(row) for row in rows]}, text)
+    return table(["target", "models", "GFLOP", "in kernels that pass", "least of a model"], body)
 
 
 def _fraction(rows: list[Row]) -> float:

@@ -15,7 +15,6 @@ was kept of the same models and sizes, and leaves the rest.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import statistics
@@ -29,7 +28,7 @@ import torch
 from torch.fx import Graph, Node
 
 import penstock
-from benchmarks.harness import RESULTS, table, write_results
+from benchmarks.harness import kept_rows, table, write_results
 from benchmarks.limit import Limit, measure_limit
 from benchmarks.tvm_defaults import compile_with_tvm
 from examples.zoo import ZOO
@@ -252,17 +251,11 @@ def main() -> None:
         print(f"  slower: {row.operator} {row.shapes} {row.ratio:.2f} × ({row.microseconds:.0f} µs)")
     if options.keep:
         measured = {(name, size) for name in options.model or ZOO for size in options.size or SIZES}
-        kept = [row for row in _kept() if (row.model, row.size) not in measured]
+        kept = [Row(**row) for row in kept_rows(RESULT) if (row["model"], row["size"]) not in measured]
         kept_already = {(row.operator, row.shapes) for row in kept}
         rows = kept + [row for row in rows if (row.operator, row.shapes) not in kept_already]
         data = {"device": devices[:1], "limit": limit.as_data(), "rows": [asdict(row) for row in rows]}
         write_results(RESULT, data, summary(rows))
-
-
-def _kept() -> list[Row]:
-    """The rows of earlier runs."""
-    path = RESULTS / f"{RESULT}.json"
-    return [Row(**row) for row in json.loads(path.read_text())["rows"]] if path.exists() else []
 
 
 if __name__ == "__main__":

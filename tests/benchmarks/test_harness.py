@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.harness import Timing, alternate, fitted_exponent, machine, table, write_results
+from benchmarks.harness import Timing, alternate, fitted_exponent, kept_rows, machine, table, write_results
 
 
 class Fake:
@@ -75,3 +75,9 @@ def test_results_name_the_machine_but_not_its_host(tmp_path: Path) -> None:
     assert f"date {machine()['date']}" in text
     assert text.endswith("| a table |\n")
     assert platform.node() not in text + json.dumps(data)
+
+
+def test_rows_of_earlier_parts_are_found(tmp_path: Path) -> None:
+    assert kept_rows("parts", tmp_path) == []
+    write_results("parts", {"rows": [{"model": "vit"}]}, "", tmp_path)
+    assert kept_rows("parts", tmp_path) == [{"model": "vit"}]
