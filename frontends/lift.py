@@ -237,13 +237,25 @@ def _flat(node: TreeSpec, width: int) -> TreeSpec:
 
 def _refuse_dynamic_shapes(exported: ExportedProgram, name: str) -> None:
     # Not `exported.range_constraints`: torch leaves unused symbols there when an example input is a view.
-    values = tree_leaves([node.meta.get("val") for node in exported.graph.nodes])
-    extents = [extent for value in values if isinstance(value, torch.Tensor) for extent in value.shape]
-    symbols = dict.fromkeys(str(extent) for extent in extents if not isinstance(extent, int))
-    if symbols:
+    symbols: dict[str, Node] = {}  # each size that is no number, with where it first appears
+    for node in exported.graph.nodes:
+        for value in tree_leaves(node.meta.get("val")):
+            if isinstance(value, torch.Tensor):
+                for extent in value.shape:
+                    if not isinstance(extent, int):
+                        symbols.setdefault(str(extent), node)
+    if not symbols:
+        return
+    first = next(iter(symbols.values()))
+    if first.op == "placeholder":
         raise CaptureError(
             f"{name} has dynamic shapes ({', '.join(symbols)}); export it without dynamic_shapes, once per size"
         )
+    place = ", ".join(filter(None, (str(first.target), source_of(first))))
+    raise CaptureError(
+        f"{name}: the size of '{first.name}' ({place}) depends on values; use a form of one size: "
+        "torch.where or a multiplication by the mask instead of indexing by it"
+    )
 
 
 def _refuse_foreign_operators(graph: Graph, name: str) -> None:

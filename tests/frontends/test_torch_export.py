@@ -210,6 +210,11 @@ def test_a_truncated_pt2_file_is_one_clear_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_sizes_that_depend_on_values_are_refused_with_the_line() -> None:
+    with pytest.raises(PenstockError, match=r"the size of 'index'.*test_torch_export.py:\d+.* depends on values"):
+        capture(lambda x: x[x > 0].sum(), X)
+
+
 def test_dynamic_shapes_are_refused() -> None:
     batch = torch.export.Dim("batch", min=2, max=8)
     exported = torch.export.export(nn.Linear(4, 3), (X,), dynamic_shapes=({0: batch},))
