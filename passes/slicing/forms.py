@@ -24,6 +24,7 @@ aten = torch.ops.aten
 _SPLITS = (aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, aten.unbind.int)
 _MIRRORED = (aten.reflection_pad1d.default, aten.reflection_pad2d.default, aten.reflection_pad3d.default)
 _REPEATED = (aten.replication_pad1d.default, aten.replication_pad2d.default, aten.replication_pad3d.default)
+_WIDEST = 8  # positions of padding on one side, such as of convolutions; those of spectrograms are hundreds
 _MADE_BY = "feature-slicing"
 
 
@@ -85,8 +86,8 @@ def _replace_padding(edit: Rewriter, node: Node) -> None:
     held = arguments_of(node)
     padding, emit = held["padding"], edit.at(node)
     step = 1 if node.target in _MIRRORED else 0
-    if min(padding) < 0:
-        return  # it cuts off
+    if min(padding) < 0 or max(padding) > _WIDEST:
+        return  # it cuts off, or would be joined from more pieces than one kernel takes
     value: Node = held["self"]
     for place in range(0, len(padding), 2):
         dim = len(shape_of(node)) - 1 - place // 2

@@ -391,3 +391,10 @@ def test_a_limit_that_nothing_exceeds_changes_nothing() -> None:
 def test_what_is_too_large_as_an_input_stays() -> None:
     program = captured(Wide(), torch.randn(1, 64, 8))
     assert not loops(FeatureSlicing().run(program, Context(largest_allocation=64)))
+
+
+def test_wide_padding_stays_one_operator() -> None:
+    program = captured(lambda x: nn.functional.pad(x, (100, 100), mode="reflect").relu(), torch.randn(1, 4, 128))
+    targets = [node.target for node in prepared(program.graphs["main"]).graph.nodes if node.op == "call_function"]
+    assert targets == [torch.ops.aten.reflection_pad1d.default, torch.ops.aten.relu.default]
+    assert_equal(program, sliced(program, 0))
