@@ -27,8 +27,9 @@ _COMMON = (
 )
 _LANGUAGE = r"\w+_kernel(_\d+)?|if|for|while|return|sizeof|(bool|u?char|u?short|u?int|u?long|half|float)\d*"
 _CALLS = {
-    "opencl": rf"{_COMMON}|{_LANGUAGE}|erf|barrier|get_group_id|get_local_id|convert_\w+|v(load|store)(_half)?\d+",
-    "metal": rf"{_COMMON}|{_LANGUAGE}|threadgroup_barrier|simdgroup_barrier|mem_flags|simd_shuffle(_down)?|as_type",
+    "opencl": rf"{_COMMON}|{_LANGUAGE}|barrier|get_group_id|get_local_id|convert_\w+|v(load|store)(_half)?\d+",
+    "metal": rf"{_COMMON}|{_LANGUAGE}|threadgroup_barrier|simdgroup_barrier|mem_flags|simd_shuffle(_down)?|as_type"
+    r"|simdgroup_(load|store|multiply_accumulate)",
 }
 """What a kernel may call: functions of OpenCL C 1.2 and of Metal. TVM's C spellings (`tanf`) are in neither."""
 

@@ -12,7 +12,7 @@ from typing import Any
 from tvm.script import tirx as T
 
 from penstock.backends.tvm.ops.scan import one_thread_per_line
-from penstock.backends.tvm.schedules.attention import Attention, largest_divisor
+from penstock.backends.tvm.schedules.attention import Attention, largest_divisor, rebase
 
 _KEYS = 16
 """Keys per block, at most: one rescaling serves them all."""
@@ -74,10 +74,7 @@ def single_queries(case: Attention) -> Any:
                         if causal:
                             score[j] = T.if_then_else(first * block + j <= i, score[j], T.float32("-inf"))
                         largest[0] = T.max(largest[0], score[j])
-                    # While every score is -inf there is nothing to be relative to; 0 keeps -inf - (-inf) away.
-                    rescale[0] = T.if_then_else(base[0] == T.float32("-inf"), T.float32(0), T.exp(base[0] - largest[0]))
-                    base[0] = T.if_then_else(largest[0] == T.float32("-inf"), T.float32(0), largest[0])
-                    total[0] = total[0] * rescale[0]
+                    rebase(largest, base, rescale, total, 0)
                     for d in range(value_width):
                         weighted[d] = weighted[d] * rescale[0]
                     for j in range(block):

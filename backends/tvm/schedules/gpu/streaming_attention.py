@@ -19,7 +19,7 @@ from tvm import s_tir
 from tvm.script import tirx as T
 
 from penstock.backends.targets import Target
-from penstock.backends.tvm.schedules.attention import Attention, largest_divisor
+from penstock.backends.tvm.schedules.attention import Attention, largest_divisor, rebase
 from penstock.backends.tvm.schedules.gpu.device import vector_lanes
 
 _QUERIES = 4
@@ -102,12 +102,7 @@ def streaming_attention(case: Attention, device: Target) -> Any:
                                 )
                             largest[a] = T.max(largest[a], score[a, j])
                     for a in T.unroll(own):
-                        # While every score is -inf there is nothing to be relative to; 0 keeps -inf - (-inf) away.
-                        rescale[a] = T.if_then_else(
-                            base[a] == T.float32("-inf"), T.float32(0), T.exp(base[a] - largest[a])
-                        )
-                        base[a] = T.if_then_else(largest[a] == T.float32("-inf"), T.float32(0), largest[a])
-                        total[a] = total[a] * rescale[a]
+                        rebase(largest, base, rescale, total, a)
                         for j in range(block // together):
                             for lane in T.vectorized(together):
                                 score[a, j * together + lane] = T.exp(score[a, j * together + lane] - base[a])

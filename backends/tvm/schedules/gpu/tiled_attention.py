@@ -11,7 +11,8 @@ For attention of any width, masked, causal or neither; keys and values stream pa
 
 A work-group of TQ × TK threads takes TQ·4 queries of one head. For each block of keys it makes the scores, agrees on
 the largest so far, replaces scores by exponentials, and adds the weighted values; a new largest score rescales what was
-added before. Keys and values are read once per TQ·4 queries.
+added before. Keys and values are read once per TQ·4 queries. Short sequences, as over the frames of a video, share a
+work-group, each with a tile of its own, so that waves are full.
 
 Expected: 2·4·2·V operations per 6 vectors loaded for the scores, 2·4·V per vector of values and of probabilities; local
 memory of a few KiB, so that Apple's and Qualcomm's GPUs keep several work-groups per core. On Mali it lies in the
@@ -28,7 +29,7 @@ from typing import Any
 from tvm.script import tirx as T
 
 from penstock.backends.targets import Target
-from penstock.backends.tvm.schedules.attention import Attention, largest_divisor
+from penstock.backends.tvm.schedules.attention import Attention, largest_divisor, rebase
 from penstock.backends.tvm.schedules.gpu.device import vector_lanes
 
 _QUERIES = 4
@@ -185,15 +186,7 @@ def tiled_attention(case: Attention, device: Target) -> Any:
                                         for a in T.unroll(own):
                                             largest[a] = T.max(largest[a], highest[tz, t, ty * own + a])
                                     for a in T.unroll(own):
-                                        # While every score is -inf there is nothing to be relative to; 0 keeps
-                                        # -inf - (-inf) away.
-                                        rescale[a] = T.if_then_else(
-                                            base[a] == T.float32("-inf"), T.float32(0), T.exp(base[a] - largest[a])
-                                        )
-                                        base[a] = T.if_then_else(
-                                            largest[a] == T.float32("-inf"), T.float32(0), largest[a]
-                                        )
-                                        total[a] = total[a] * rescale[a]
+                                        rebase(largest, base, rescale, total, a)
                                         for j in T.unroll(_KEYS):
                                             probability[tz, j * across + tx, ty * own + a] = T.exp(
                                                 score[a, j] - base[a]

@@ -28,6 +28,7 @@ CASES = {
     "odd": (False, (r(2, 1, 7, 5), r(2, 1, 13, 5), r(2, 1, 13, 11))),
     "causal": (True, (r(1, 2, 40, 16), r(1, 2, 40, 16), r(1, 2, 40, 16))),
     "mask": (False, (r(1, 2, 10, 8), r(1, 2, 70, 8), r(1, 2, 70, 8), r(1, 1, 10, 70))),
+    "short": (False, (r(24, 2, 3, 8), r(24, 2, 3, 8), r(24, 2, 3, 8))),
     "wide": (False, (r(1, 1, 9, 320), r(1, 1, 20, 320), r(1, 1, 20, 320))),
 }
 
@@ -50,3 +51,7 @@ def test_wide_heads_take_more_threads_and_not_more_registers() -> None:
 
 def test_passes_the_criteria() -> None:
     assert_no_faults(Attend(False), (r(1, 8, 256, 64),) * 3)
+
+
+def test_short_sequences_share_work_groups() -> None:
+    assert_no_faults(Attend(False), (r(1024, 4, 4, 16),) * 3)
