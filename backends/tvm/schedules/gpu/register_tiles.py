@@ -11,7 +11,8 @@ m │ a         │  P rows  │ sums │      │      │   a thread:     P ro
 
 Neighbouring threads take neighbouring rows where those lie next to each other in A (pixels of a convolution), so that
 a wave reads one line of A, and all its threads the same vector of B; else they take neighbouring vectors of B. Where A
-runs along k (linear layers), a thread loads four places of k at once.
+runs along k (linear layers), a thread loads four places of k at once. On a CPU no two threads share a load: there the
+rows of a thread lie side by side.
 
 Expected: P·V = 32 sums keep a thread within the registers at which Adreno and Mali run at full occupancy; 2·P·V
 operations per P + V elements loaded, all from the first-level cache but one P-th. Apple's GPUs take it for the shapes

@@ -53,7 +53,9 @@ class SimdgroupTiles(dlight.base.ScheduleRule):  # type: ignore[misc]
             return None
         schedule = s_tir.Schedule(func)
         found = find_contraction(schedule)
-        if found is None or not _is_float(schedule, found) or not _fills(found, device.compute.compute_units):
+        if found is None or found.rows != 0:  # the product of matrices is written for rows in the first operand
+            return None
+        if not _is_float(schedule, found) or not _fills(found, device.compute.compute_units):
             return None
         _apply(schedule, found, device.limits.subgroup)
         return schedule
@@ -88,8 +90,7 @@ def _apply(schedule: Any, found: Contraction, lanes: int) -> None:
     for operand in (0, 1):
         schedule.reindex(main, ("read", operand))
     schedule.reindex(main, ("write", 0))
-    rows, columns = found.rows, 1 - found.rows
-    for place, kept in ((("read", rows), (0, 1, 3)), (("read", columns), (0, 3, 2)), (("write", 0), (0, 1, 2))):
+    for place, kept in ((("read", 0), (0, 1, 3)), (("read", 1), (0, 3, 2)), (("write", 0), (0, 1, 2))):
         regions = schedule.get(main).reads if place[0] == "read" else schedule.get(main).writes
         axes = index_axes(schedule, main, regions[place[1]])
         schedule.transform_layout(main, place, _fused(found, axes, [parts[part] for part in kept]))
@@ -106,7 +107,7 @@ def _apply(schedule: Any, found: Contraction, lanes: int) -> None:
     schedule.bind(group_row, "threadIdx.y")
     schedule.bind(group_column, "threadIdx.z")
 
-    turned = rows if found.rows_follow_m else None
+    turned = 0 if found.rows_follow_m else None
     matrices = []
     for operand in (0, 1):
         copy = schedule.cache_read(main, operand, "shared")
