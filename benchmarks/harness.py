@@ -144,6 +144,18 @@ def kept_rows(name: str, folder: Path = RESULTS) -> list[dict[str, Any]]:
     return list(json.loads(path.read_text(encoding="utf-8"))["rows"]) if path.exists() else []
 
 
+def merged_rows(
+    before: Iterable[Mapping[str, Any]], rows: Iterable[Mapping[str, Any]], *keys: str
+) -> list[dict[str, Any]]:
+    """Rows in place of earlier ones with the same keys, by the first key and then the largest of the others.
+
+    Args:
+        keys: the fields that tell rows apart: a name, then numbers.
+    """
+    merged = {tuple(row[key] for key in keys): dict(row) for row in (*before, *rows)}
+    return [merged[key] for key in sorted(merged, key=lambda key: (key[0], *(-part for part in key[1:])))]
+
+
 def write_results(name: str, data: Mapping[str, object], text: str, folder: Path = RESULTS) -> None:
     """Keep a result as ``NAME.json`` for programs and ``NAME.md`` for people, with the machine it was measured on."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 ::
 
     python -m benchmarks.sliced_memory                     # small video models on larger values
-    python -m benchmarks.sliced_memory --model unet2d --share 0.5
+    python -m benchmarks.sliced_memory --model wan_dit --share 0.5
 
 All bytes are of activations; those of the process are its growth while the native runner loads and runs the artifact,
 less its weights and less the results, which are the caller's. The limit is equality.
@@ -16,6 +16,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,21 +24,16 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 import penstock
-from benchmarks.harness import table, write_results
+from benchmarks.harness import kept_rows, merged_rows, table, write_results
+from benchmarks.sliced_models import SMALL
 from benchmarks.sliced_time import sliced_to
-from examples import zoo
 from penstock.passes.analysis.memory import memory
 from penstock.passes.core import reference
 from penstock.passes.core.program import Program
 
 MIB = 2**20
 SHARES = (1.0, 0.5, 0.25)
-MODELS = {  # models of the zoo with a first argument of this shape, so large that pages of code do not count
-    "svd_unet": (1, 4, 8, 64, 64),
-    "unet2d": (2, 4, 128, 128),
-    "svd_vae_decoder": (3, 4, 64, 64),
-    "wan_dit": (1, 4, 8, 64, 64),
-}
+MODELS = ("svd_unet", "svd_vae_decoder", "wan_dit")  # whose activations are large against pages of code
 
 
 @dataclass(frozen=True)
@@ -65,11 +61,10 @@ def torch_peak(program: Program) -> tuple[int, int]:
     free them before they return.
     """
     reference.run(program, [example.clone() for example in program.examples])
-    inputs = [example.clone() for example in program.examples]
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        reference.run(program, inputs)
+        reference.run(program, (example.clone() for example in program.examples))  # they die as planned
     events = sorted(seen.profiler.kineto_results.events(), key=lambda event: event.start_ns())
-    live = values = peak = sum(each.untyped_storage().nbytes() for each in inputs)
+    live = values = peak = 0
     busy_until = 0
     for event in events:
         if event.start_ns() > busy_until:
@@ -113,9 +108,7 @@ def grow(small: Path, large: Path) -> int:
 
 def measure(name: str, share: float, folder: Path) -> Row:
     """One model in one share, or as low as it goes."""
-    module, (_, *args) = zoo.ZOO[name]()
-    first = torch.randn(MODELS[name], generator=torch.Generator().manual_seed(0))
-    program = penstock.optimize(penstock.capture(module, (first, *args)), target="llvm")
+    program = penstock.optimize(penstock.capture(*SMALL[name]()), target="llvm")
     sliced = program if share == 1.0 else sliced_to(program, share)
     small, large = folder / "small.penstock", folder / "large.penstock"
     if not small.exists():
@@ -129,7 +122,7 @@ def measure(name: str, share: float, folder: Path) -> Row:
 def main() -> None:
     """Measure, print and keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", action="append", choices=MODELS)
+    parser.add_argument("--model", action="append", choices=SMALL)
     parser.add_argument("--share", type=float, action="append", help="of its activations")
     parser.add_argument("--grow", nargs=2, type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--keep", action="store_true", help="write benchmarks/results/sliced_memory")
@@ -144,6 +137,15 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 rows.append(measure(name, share, Path(folder)))
             print(rows[-1], file=sys.stderr, flush=True)
+    kept = [Row(**row) for row in merged_rows(kept_rows("sliced_memory"), map(asdict, rows), "model", "share")]
+    text = described(kept if options.keep else rows)
+    print(text)
+    if options.keep:
+        write_results("sliced_memory", {"rows": [*map(asdict, kept)]}, text)
+
+
+def described(rows: Sequence[Row]) -> str:
+    """The table."""
     head = ["model", "asked", "planned MiB", "arena MiB", "torch values MiB", "torch MiB", "process MiB"]
     body = [
         [
@@ -162,10 +164,7 @@ def main() -> None:
         ]
         for row in rows
     ]
-    text = table(head, body)
-    print(text)
-    if options.keep:
-        write_results("sliced_memory", {"rows": [*map(asdict, rows)]}, text)
+    return table(head, body)
 
 
 if __name__ == "__main__":

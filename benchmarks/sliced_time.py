@@ -15,14 +15,15 @@ import argparse
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
 import penstock
-from benchmarks.harness import Timed, alternate, table, write_results
-from examples import zoo
+from benchmarks.harness import Timed, alternate, kept_rows, merged_rows, table, write_results
+from benchmarks.sliced_models import SMALL
 from penstock.passes.analysis.memory import memory
 from penstock.passes.core import reference
 from penstock.passes.core.context import Context
@@ -68,7 +69,7 @@ def _spent() -> float:
 
 def measure(name: str, share: float, rounds: int) -> Row:
     """Compare one model with itself."""
-    module, args = example(name)
+    module, args = SMALL[name]()
     program = penstock.optimize(penstock.capture(module, args), target="llvm")
     sliced = sliced_to(program, share)
     planned = memory(sliced).activation_bytes
@@ -105,36 +106,32 @@ def measure(name: str, share: float, rounds: int) -> Row:
     )
 
 
-MODELS = {  # models of the zoo with a first argument of this shape
-    "svd_unet": (1, 4, 8, 32, 32),
-    "animatediff_unet": (1, 4, 4, 64, 64),
-    "unet2d": (2, 4, 64, 64),
-    "svd_vae_decoder": (3, 4, 32, 32),
-    "wan_dit": (1, 4, 4, 64, 64),
-}
-
-
-def example(name: str) -> zoo.Example:
-    """A model of the zoo on larger values."""
-    module, (_, *args) = zoo.ZOO[name]()
-    return module, (torch.randn(MODELS[name], generator=torch.Generator().manual_seed(0)), *args)
-
-
 def main() -> None:
     """Measure, print and keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", action="append", choices=MODELS)
+    parser.add_argument("--model", action="append", choices=SMALL)
     parser.add_argument("--share", type=float, action="append", help="of its activations")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--keep", action="store_true", help="write benchmarks/results/sliced_time")
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument(
+        "--keep", action="store_true", help="write benchmarks/results/sliced_time, where other rows stay"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     os.environ["PENSTOCK_THREADS"] = "1"
     rows = []
-    for name in options.model or MODELS:
+    for name in options.model or SMALL:
         for share in options.share or SHARES:
             rows.append(measure(name, share, options.rounds))
             print(rows[-1], file=sys.stderr, flush=True)
+    kept = [Row(**row) for row in merged_rows(kept_rows("sliced_time"), map(asdict, rows), "model", "asked")]
+    text = described(kept if options.keep else rows)
+    print(text)
+    if options.keep:
+        write_results("sliced_time", {"rows": [*map(asdict, kept)]}, text)
+
+
+def described(rows: Sequence[Row]) -> str:
+    """The table."""
     head = ["model", "asked", "reached", "torch", "native", "compile", "planned KiB", "arena KiB"]
     body = [
         [
@@ -149,10 +146,7 @@ def main() -> None:
         ]
         for row in rows
     ]
-    text = table(head, body)
-    print(text)
-    if options.keep:
-        write_results("sliced_time", {"rows": [*map(asdict, rows)]}, text)
+    return table(head, body)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,18 @@ def seconds_of(node: Node) -> float:
     return max(node_flops(node) / _FLOPS_PER_SECOND, node_moved_bytes(node) / BYTES_PER_SECOND)
 
 
+def part_seconds(flops: int, moved_bytes: int, share: float, whole_bytes: int) -> float:
+    """Of a part of an operator's result: what each part needs whole, such as weights, each part reads again.
+
+    Args:
+        flops, moved_bytes: of the operator.
+        share: of the result.
+        whole_bytes: of what each part needs whole.
+    """
+    again = min(whole_bytes, moved_bytes)
+    return max(share * flops / _FLOPS_PER_SECOND, (share * (moved_bytes - again) + again) / BYTES_PER_SECOND)
+
+
 def is_cheap(node: Node) -> bool:
     """Whether the bytes take longer than the arithmetic."""
     return node_flops(node) / _FLOPS_PER_SECOND <= node_moved_bytes(node) / BYTES_PER_SECOND

@@ -10,7 +10,7 @@ from torch.fx import Node
 
 from penstock.passes.analysis.aliases import is_view
 from penstock.passes.analysis.axes import inputs_of
-from penstock.passes.analysis.cost import node_flops
+from penstock.passes.analysis.cost import node_flops, node_moved_bytes
 from penstock.passes.core.shapes import nbytes, value_of
 from penstock.passes.slicing.estimates import is_cheap, seconds_of
 
@@ -55,6 +55,11 @@ class Fact:
     def flops(self) -> int:
         """Its arithmetic."""
         return node_flops(self.node)
+
+    @cached_property
+    def moved_bytes(self) -> int:
+        """What it reads and writes at least."""
+        return node_moved_bytes(self.node)
 
     @cached_property
     def is_cheap(self) -> bool:

@@ -13,7 +13,7 @@ from penstock.passes.analysis.aliases import Buffer, buffers_of
 from penstock.passes.analysis.axes import Axis, WholeError
 from penstock.passes.analysis.memory import Attention
 from penstock.passes.slicing.bodies import outline, part_of
-from penstock.passes.slicing.estimates import BYTES_PER_SECOND, LAUNCH
+from penstock.passes.slicing.estimates import BYTES_PER_SECOND, LAUNCH, part_seconds
 from penstock.passes.slicing.reuse import Memory
 from penstock.passes.slicing.tiling import Spans, Sweep, Tiler, Tiling, looked_at, spans
 from penstock.passes.slicing.timeline import Timeline, gathered_bytes, part_bytes, run_peak
@@ -433,7 +433,7 @@ class Groups:
             for node, (low, high) in found.made.items():
                 once = 1 if reduction is None and node not in again else 0  # a sweep makes what will be made again
                 ratio = parts * (high - low) / tiling.axes[node].size
-                seconds += max(0.0, ratio - once) * facts[node].seconds
+                seconds += max(0.0, parts * _seconds_of_part(tiling, node, high - low) - once * facts[node].seconds)
                 flops += max(0.0, ratio - once) * facts[node].flops
                 seconds += (parts - once) * LAUNCH * (facts[node].seconds > 0)
             for source, axis_ in found.windows:
@@ -455,6 +455,13 @@ def _middle(tiling: Tiling, parts: int) -> Spans:
     step = tiling.size // parts
     low = parts // 2 * step
     return spans(tiling, low, low + step)
+
+
+def _seconds_of_part(tiling: Tiling, node: Node, extent: int) -> float:
+    """How long an operator takes to make so many positions."""
+    facts, needs = tiling.facts, tiling.needs[node]
+    whole = sum(facts[source].bytes for key, source in tiling.sources[node].items() if needs[key] is None)
+    return part_seconds(facts[node].flops, facts[node].moved_bytes, extent / tiling.axes[node].size, whole)
 
 
 def _kinds(tiling: Tiling, middle: Spans, parts: int) -> int:

@@ -170,7 +170,10 @@ class Planner:
         return found if found.bytes <= budget else None
 
     def least(self, tolerance: float = 0.03) -> Schedule:
-        """The schedule with the fewest bytes that the planner finds, within a tolerance."""
+        """The schedule with the fewest bytes that the planner finds, within a tolerance.
+
+        With no byte to spare parts are slivers, so the cheapest schedule with one tolerance more is taken.
+        """
         best = Schedule((), self.unsliced_bytes, 0.0)
         if best.bytes >= FORBIDDEN:
             best = self.plan(FORBIDDEN - 1) or best
@@ -184,7 +187,8 @@ class Planner:
                 low = middle + 1
             else:
                 best = found
-        return best
+        roomy = self.plan(int(best.bytes * (1 + tolerance)))
+        return roomy if roomy is not None and roomy.cost < best.cost else best
 
     def _path(self, budget: int, nested: bool) -> Schedule | None:
         count = len(self.line.nodes)

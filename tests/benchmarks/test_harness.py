@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.harness import Timing, alternate, fitted_exponent, kept_rows, machine, table, write_results
+from benchmarks.harness import Timing, alternate, fitted_exponent, kept_rows, machine, merged_rows, table, write_results
 
 
 class Fake:
@@ -81,3 +81,10 @@ def test_rows_of_earlier_parts_are_found(tmp_path: Path) -> None:
     assert kept_rows("parts", tmp_path) == []
     write_results("parts", {"rows": [{"model": "vit"}]}, "", tmp_path)
     assert kept_rows("parts", tmp_path) == [{"model": "vit"}]
+
+
+def test_rows_replace_those_with_the_same_keys() -> None:
+    before = [{"model": "b", "share": 0.5, "ms": 1}, {"model": "b", "share": 0.2, "ms": 2}]
+    rows = [{"model": "b", "share": 0.2, "ms": 3}, {"model": "a", "share": 1.0, "ms": 4}]
+    found = merged_rows(before, rows, "model", "share")
+    assert [(row["model"], row["share"], row["ms"]) for row in found] == [("a", 1.0, 4), ("b", 0.5, 1), ("b", 0.2, 3)]
