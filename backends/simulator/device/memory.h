@@ -56,7 +56,7 @@ Pointer<T> buffer(const Thread& thread, int index, const char* name) {
 template <class T, int N>
 struct Private {
   using Item = T;
-  alignas(16) T v[N];  // kernels load vectors from it
+  alignas(32) T v[N];  // kernels load vectors from it, of four 64-bit integers at most
 
   Private() { std::memset(static_cast<void*>(v), 0xff, sizeof v); }
   template <class I>

@@ -36,7 +36,7 @@ def threads_for(device: Target, items: int, waves: int = 1, elements: int = 1) -
     while threads > 1 and threads >= 2 * items:
         threads //= 2
     units = device.compute.compute_units
-    least = max(32, device.limits.subgroup)
+    least = device.limits.subgroup if device.limits.subgroup > 1 else 32
     while threads > least and units * device.compute.threads <= items * elements and items < threads * units:
         threads //= 2
     return threads

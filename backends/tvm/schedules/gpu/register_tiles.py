@@ -152,7 +152,7 @@ def _worth(found: Contraction, tile: Tile, device: Target) -> float:
         needed, covered = needed * extent, covered * -(-extent // part) * part
     everything = found.extent(found.batch) * needed * found.extent(found.n) / (own * tile.lanes)
     busy = min(1.0, everything / (compute.compute_units * compute.threads)) ** 0.5
-    busy *= min(1.0, everything / threads / compute.compute_units)
+    busy *= min(1.0, everything / threads / compute.compute_units) ** 2
     large = min(1.0, threads / compute.threads) ** 0.25
     # What a work-group reads from beyond its own caches falls with the smaller side of its tile.
     high, across = own * math.prod(tile.row_threads), tile.lanes * tile.column_threads
