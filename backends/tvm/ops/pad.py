@@ -49,9 +49,12 @@ def reflection_pad(emit: Emit, x: Expr, padding: Sequence[int]) -> Var:
 @lowers(aten.replication_pad1d.default, aten.replication_pad2d.default, aten.replication_pad3d.default)
 def replication_pad(emit: Emit, x: Expr, padding: Sequence[int]) -> Var:
     """The border elements repeated outwards."""
-    return _pad_from_inside(
-        emit, x, padding, lambda at, extent: tirx.max(tirx.min(at, extent - 1), 0), "replication_pad"
-    )
+
+    def source(at: Any, extent: int) -> Any:
+        # Not `min` and `max`: OpenCL code for vectors of places would mix them with scalars.
+        return tirx.if_then_else(at < 0, 0, tirx.if_then_else(at >= extent, extent - 1, at))
+
+    return _pad_from_inside(emit, x, padding, source, "replication_pad")
 
 
 def _pad_from_inside(emit: Emit, x: Expr, padding: Sequence[int], source: Callable[[Any, int], Any], name: str) -> Var:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from penstock.backends.tvm.pocl import inlined
-from tests.backends.tvm.schedules.gpu.kernels import kernels_of
+from tests.backends.tvm.schedules.gpu.kernels import Function, assert_equals_eager, kernels_of
 
 
 def test_only_what_a_kernel_uses_is_defined() -> None:
@@ -28,3 +30,8 @@ def test_a_kernel_without_such_functions_stays() -> None:
 def test_phones_keep_the_functions_of_the_language(target: str, defined: bool) -> None:
     (kernel,) = kernels_of(nn.Linear(16, 16), (torch.randn(8, 16),), target)
     assert ("POCL_DEVICE_ADDRESS_BITS" in kernel.source) == defined
+
+
+def test_a_repeated_border_in_vectors_of_places(tmp_path: Path) -> None:
+    pad = Function(lambda x: nn.functional.pad(x, (1, 2, 2, 0, 1, 1), mode="replicate") * 2)
+    assert_equals_eager(pad, (torch.randn(1, 2, 5, 6, 7),), tmp_path)
