@@ -17,7 +17,7 @@ _INLINE = "__attribute__((overloadable, always_inline, unused)) static"
 
 def inlined(source: str) -> str:
     """A kernel in OpenCL C with functions of its own, as far as it uses any."""
-    widths = sorted({int(count or 1) for count in re.findall(r"\bfloat(2|4|8|16)?\b", source)})
+    widths = sorted({int(count or 1) for count in re.findall(r"\b(?:float|int|long)(2|4|8|16)?\b", source)} | {1})
     lines = [line for name, sign in (("max", "<"), ("min", ">")) for line in _extremum(source, name, sign, widths)]
     if re.search(r"\bselect\b", source):
         lines.append("#define select(otherwise, then, condition) ((condition) ? (then) : (otherwise))")
@@ -30,7 +30,7 @@ def inlined(source: str) -> str:
 def _extremum(source: str, name: str, sign: str, widths: list[int]) -> list[str]:
     if not re.search(rf"\b{name}\b", source):
         return []
-    kinds = ["int", "long", *(f"float{lanes}" if lanes > 1 else "float" for lanes in widths)]
+    kinds = [f"{kind}{lanes}" if lanes > 1 else kind for kind in ("int", "long", "float") for lanes in widths]
     made = [f"{_INLINE} {kind} inline_{name}({kind} a, {kind} b) {{ return a {sign} b ? b : a; }}" for kind in kinds]
     return [*made, f"#undef {name}", f"#define {name} inline_{name}"]
 
