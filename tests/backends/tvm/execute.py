@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+
+from torch import Tensor, nn
 
 from penstock.backends.runner import Runner
 from penstock.backends.simulator import Simulation
@@ -10,6 +13,17 @@ from penstock.backends.targets import find_target
 from penstock.backends.tvm.build import compile_program
 from penstock.backends.tvm.standalone import load_compiled, write_compiled
 from penstock.passes.core.program import Program
+
+
+class Function(nn.Module):
+    """A function of tensors as a module."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args: Tensor) -> Tensor:
+        return self.function(*args)
 
 
 def runner_of(program: Program, folder: Path, target: str = "llvm") -> Runner:

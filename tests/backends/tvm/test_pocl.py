@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from penstock.backends.tvm.pocl import inlined
-from tests.backends.tvm.schedules.gpu.kernels import Function, assert_equals_eager, kernels_of
+from tests.backends.tvm.execute import Function
+from tests.backends.tvm.schedules.gpu.kernels import assert_equals_eager, kernels_of
 
 
 def test_only_what_a_kernel_uses_is_defined() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.backends.tvm.schedules.cpu.together import Function, run
+from tests.backends.tvm.execute import Function
+from tests.backends.tvm.schedules.cpu.together import run
 
 SPECIAL = torch.tensor([float("nan"), float("inf"), -float("inf"), 0.0, -0.0, -200, 200, -100, 88.5, 90, 1e-30])
 RANGE = torch.cat([torch.linspace(-87, 88, 40_001), torch.logspace(-30, 0, 500), -torch.logspace(-30, 0, 500)])

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from penstock.backends.tvm import work
-from tests.backends.tvm.schedules.gpu.kernels import Function, kernels_of
+from tests.backends.tvm.execute import Function
+from tests.backends.tvm.schedules.gpu.kernels import kernels_of
 
 r = torch.randn
 

@@ -46,16 +46,22 @@ class Elementwise(dlight.base.ScheduleRule):  # type: ignore[misc]
 
     def apply(self, func: Any, target: Any, tunable: bool) -> Any:
         schedule = s_tir.Schedule(func)
-        root = schedule.get_sblock("root")
-        for block in schedule.get_child_blocks(root):
-            if any(int(axis.iter_type) != tirx.IterVar.DataPar for axis in schedule.get(block).iter_vars):
-                return None
-        for block in schedule.get_child_blocks(root):
-            if schedule.get_consumers(block):
-                schedule.compute_inline(block)
-        for block in schedule.get_child_blocks(root):
+        results = results_of_chain(schedule)
+        for block in results:
             schedule_elementwise(schedule, block, device_of(target))
-        return schedule
+        return schedule if results else None
+
+
+def results_of_chain(schedule: Any) -> list[Any]:
+    """The blocks that write results, all others inlined into them; none if a block of the kernel sums."""
+    root = schedule.get_sblock("root")
+    for block in schedule.get_child_blocks(root):
+        if any(int(axis.iter_type) != tirx.IterVar.DataPar for axis in schedule.get(block).iter_vars):
+            return []
+    for block in schedule.get_child_blocks(root):
+        if schedule.get_consumers(block):
+            schedule.compute_inline(block)
+    return list(schedule.get_child_blocks(root))
 
 
 def schedule_elementwise(schedule: Any, block: Any, device: Target) -> None:

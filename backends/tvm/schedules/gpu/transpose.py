@@ -22,6 +22,7 @@ from tvm import s_tir, tirx
 from tvm.s_tir import dlight
 
 from penstock.backends.tvm.schedules.gpu.device import device_of, threads_for, vector_lanes
+from penstock.backends.tvm.schedules.gpu.elementwise import results_of_chain
 from penstock.backends.tvm.schedules.gpu.rows import moves_by
 
 
@@ -30,14 +31,7 @@ class Transpose(dlight.base.ScheduleRule):  # type: ignore[misc]
 
     def apply(self, func: Any, target: Any, tunable: bool) -> Any:
         schedule, device = s_tir.Schedule(func), device_of(target)
-        root = schedule.get_sblock("root")
-        for block in schedule.get_child_blocks(root):
-            if any(int(axis.iter_type) != tirx.IterVar.DataPar for axis in schedule.get(block).iter_vars):
-                return None
-        for block in schedule.get_child_blocks(root):
-            if schedule.get_consumers(block):
-                schedule.compute_inline(block)
-        blocks = schedule.get_child_blocks(root)
+        blocks = results_of_chain(schedule)
         if len(blocks) != 1 or len(schedule.get_loops(blocks[0])) != len(schedule.get(blocks[0]).iter_vars):
             return None
         (block,) = blocks

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.backends.tvm.schedules.cpu.together import Case, Function, Outcome, kernels_of, run
+from tests.backends.tvm.execute import Function
+from tests.backends.tvm.schedules.cpu.together import Case, Outcome, kernels_of, run
 
 
 def cases() -> dict[str, Case]:

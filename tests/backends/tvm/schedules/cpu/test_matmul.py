@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from penstock.backends.targets import find_target
 from penstock.backends.tvm.build import compile_program
-from tests.backends.tvm.schedules.cpu.together import Case, Function, Outcome, kernels_of, legal, run
+from tests.backends.tvm.execute import Function
+from tests.backends.tvm.schedules.cpu.together import Case, Outcome, kernels_of, legal, run
 
 SIZES = [(1, 64, 64), (3, 17, 5), (77, 33, 77), (28, 128, 129), (1, 7, 1), (300, 64, 96)]
 """Rows, depth, columns: single rows and columns, ragged tiles, ragged panels."""

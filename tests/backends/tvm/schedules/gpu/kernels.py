@@ -17,17 +17,6 @@ from tests.backends.tvm.execute import runner_of
 PHONES = ("apple-a18-pro", "adreno-830", "mali-g78")
 
 
-class Function(torch.nn.Module):
-    """A function as a module."""
-
-    def __init__(self, function) -> None:  # type: ignore[no-untyped-def]
-        super().__init__()
-        self.function = function
-
-    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
-        return self.function(*tensors)  # type: ignore[no-any-return]
-
-
 def kernels_of(module: torch.nn.Module, args: Sequence[torch.Tensor], target: str) -> tuple[Kernel, ...]:
     return compile_program(capture_module(module.eval(), tuple(args)), find_target(target)).kernels
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from tests.backends.tvm.execute import Function
 from tests.backends.tvm.op_cases import Built, case, numbered
-from tests.backends.tvm.schedules.gpu.kernels import Function, assert_no_faults, kernels_of
+from tests.backends.tvm.schedules.gpu.kernels import assert_no_faults, kernels_of
 
 aten = torch.ops.aten
 r = torch.randn

@@ -11,8 +11,8 @@ from torch import nn
 from penstock.backends.quality import faults
 from penstock.backends.targets import find_target
 from penstock.frontends.torch_export import capture_module
-from tests.backends.tvm.execute import simulation_of
-from tests.backends.tvm.schedules.gpu.kernels import Function, kernels_of
+from tests.backends.tvm.execute import Function, simulation_of
+from tests.backends.tvm.schedules.gpu.kernels import kernels_of
 
 APPLE = "apple-a18-pro"
 r = torch.randn

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.backends.tvm.schedules.gpu.kernels import Function, assert_equals_eager, assert_no_faults
+from tests.backends.tvm.execute import Function
+from tests.backends.tvm.schedules.gpu.kernels import assert_equals_eager, assert_no_faults
 
 r = torch.randn
 
