@@ -133,8 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         case[0].eval()
         with tempfile.TemporaryDirectory() as folder:
             figures = prepare(*case, Path(folder))
-            rows = measure(options.contender or list(CONTENDERS), Path(folder), rounds, options.threads)
-        data["kernels"][name] = as_data(figures, rows)
+            rows, failures = measure(options.contender or list(CONTENDERS), Path(folder), rounds, options.threads)
+        data["kernels"][name] = as_data(figures, rows, failures)
         results[name] = limit.least_seconds(int(figures["flops"]), moved_bytes(case)), rows
     text = f"{options.threads} thread(s), {rounds} rounds. {limit}\n\n{describe(results)}"
     print(f"\n{text}", flush=True)

@@ -12,7 +12,7 @@ import argparse
 import contextlib
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.contenders import CONTENDERS, prepare
 from benchmarks.harness import RESULTS, Timing, alternate, cores, table, write_results
 from benchmarks.limit import Limit, measure_limit
-from benchmarks.worker import Worker
+from benchmarks.worker import ContenderError, Worker
 
 MODELS = ("svd_unet_reduced", "svd_unet", "vit", "ltx_dit", "svd_vae_decoder", "mamba2")
 MIB = 2**20
@@ -66,11 +66,26 @@ class Row:
     peak_bytes: int
 
 
-def measure(names: Iterable[str], folder: Path, rounds: int, threads: int) -> list[Row]:
-    """Let the contenders run the prepared model of a folder, each in a process of its own, in turns."""
+def measure(names: Iterable[str], folder: Path, rounds: int, threads: int) -> tuple[list[Row], dict[str, str]]:
+    """Let the contenders run the prepared model of a folder, each in a process of its own, in turns.
+
+    Returns:
+        The rows of those that run it, and why the others do not, by name.
+
+    Raises:
+        ContenderError: the first does not run it.
+    """
     expected = np.load(folder / "expected.npy")
+    workers: list[Worker] = []
+    failures: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
-        workers = [stack.enter_context(Worker(name, CONTENDERS[name], folder, threads)) for name in names]
+        for name in names:
+            try:
+                workers.append(stack.enter_context(Worker(name, CONTENDERS[name], folder, threads)))
+            except ContenderError as error:
+                if not workers:
+                    raise  # ratios are against the first
+                failures[name] = str(error)
         timings = alternate(workers, rounds)
         rows = []
         for worker, timing in zip(workers, timings, strict=True):
@@ -78,11 +93,11 @@ def measure(names: Iterable[str], folder: Path, rounds: int, threads: int) -> li
             worker.output(folder / "actual.npy")
             error = float(np.abs(np.load(folder / "actual.npy") - expected).max())
             rows.append(Row(timing, error, worker.prepare_seconds, peak))
-    return rows
+    return rows, failures
 
 
-def describe(rows: Sequence[Row], least_seconds: float) -> str:
-    """The rows as a table; ratios are against the first."""
+def describe(rows: Sequence[Row], least_seconds: float, failures: Mapping[str, str] | None = None) -> str:
+    """The rows as a table, then who does not run the model, and why; ratios are against the first."""
     first = rows[0].timing
     header = ("contender", "median ms", "spread", "time ratio", "of the limit", "peak MiB", "ready s", "max error")
     return table(
@@ -99,7 +114,8 @@ def describe(rows: Sequence[Row], least_seconds: float) -> str:
                 f"{row.error:.1e}",
             )
             for row in rows
-        ],
+        ]
+        + [(name, *["–"] * 6, reason) for name, reason in (failures or {}).items()],
     )
 
 
@@ -113,7 +129,7 @@ def standing(rows: Sequence[Row]) -> str:
     return f"{first.timing.name} takes {ratio:.2f} of the time of {fastest.timing.name}, the fastest of the others."
 
 
-def as_data(figures: dict[str, float], rows: Sequence[Row]) -> dict[str, Any]:
+def as_data(figures: dict[str, float], rows: Sequence[Row], failures: Mapping[str, str]) -> dict[str, Any]:
     """The rows as JSON data."""
     return {
         "model": figures,
@@ -127,6 +143,7 @@ def as_data(figures: dict[str, float], rows: Sequence[Row]) -> dict[str, Any]:
             }
             for row in rows
         },
+        "failures": dict(failures),
     }
 
 
@@ -154,8 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{model}: preparing", file=sys.stderr)
         with tempfile.TemporaryDirectory() as folder:
             figures = prepare(*known[model](), Path(folder))
-            rows = measure(contenders, Path(folder), rounds, options.threads)
-        data["models"][model] = as_data(figures, rows)
+            rows, failures = measure(contenders, Path(folder), rounds, options.threads)
+        data["models"][model] = as_data(figures, rows, failures)
         summary = (
             f"{figures['operators']} operators, {figures['flops'] / 1e6:.0f} MFLOP, "
             f"weights {figures['weight_bytes'] / MIB:.1f} MiB, "
@@ -163,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"compiled by penstock in {figures['compile_seconds']:.0f} s"
         )
         least = limit.least_seconds(figures["flops"], figures["weight_bytes"])
-        parts.append(f"### {model}\n\n{summary}\n\n{describe(rows, least)}\n\n{standing(rows)}")
+        parts.append(f"### {model}\n\n{summary}\n\n{describe(rows, least, failures)}\n\n{standing(rows)}")
         print(f"\n{parts[-1]}", flush=True)
     write_results("models", data, "\n\n".join(parts), options.results)
 

@@ -17,7 +17,12 @@ import time
 from pathlib import Path
 
 KIB = 1024
+FAILED = "failed:"
 REST = 0.05  # seconds; ONNX Runtime's threads spin for several milliseconds after a run
+
+
+class ContenderError(RuntimeError):
+    """A contender does not run this model; the message says why."""
 
 
 class Worker:
@@ -28,6 +33,9 @@ class Worker:
         function: ``module:function``; called with `folder`, it prepares the contender and returns what runs it.
         folder: the prepared model.
         threads: how many threads the contender may use.
+
+    Raises:
+        ContenderError: the contender does not take the model.
     """
 
     def __init__(self, name: str, function: str, folder: Path, threads: int) -> None:
@@ -72,7 +80,10 @@ class Worker:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the contender '{self.name}' died with exit code {self._process.wait()}; see above")
+            raise ContenderError(f"the contender '{self.name}' died with exit code {self._process.wait()}; see above")
+        if line.startswith(FAILED):
+            self._process.communicate()
+            raise ContenderError(line.removeprefix(FAILED).strip())
         return line.strip()
 
 
@@ -82,8 +93,13 @@ def serve(function: str, folder: Path) -> None:
     os.dup2(2, 1)  # what runtimes print goes to the terminal, not among the answers
     module, _, attribute = function.partition(":")
     began = time.perf_counter()
-    run = getattr(importlib.import_module(module), attribute)(folder)
-    run()
+    try:
+        run = getattr(importlib.import_module(module), attribute)(folder)
+        run()
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [""]
+        print(f"{FAILED} {type(error).__name__}: {reason[0]}", file=answers)
+        return
     print(time.perf_counter() - began, file=answers)
     _forget_peak()
     for request in sys.stdin:

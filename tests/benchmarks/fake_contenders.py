@@ -39,3 +39,7 @@ def threads(folder: Path) -> Run:
 
 def broken(folder: Path) -> Run:
     raise SystemExit(1)
+
+
+def refusing(folder: Path) -> Run:
+    raise ValueError("no operator Foo\nin line 3")

@@ -3,12 +3,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import models
+from benchmarks.contenders import CONTENDERS
 from benchmarks.harness import Timing
 from benchmarks.limit import Limit, measure_limit
-from benchmarks.models import Row, describe, standing
+from benchmarks.models import Row, describe, measure, standing
+from benchmarks.worker import ContenderError
 
 
 def test_ratios_are_against_the_first() -> None:
@@ -40,6 +43,20 @@ def test_the_fastest_of_the_others_counts() -> None:
         for name, seconds in [("penstock llvm", 0.003), ("torch eager", 0.006), ("onnxruntime", 0.002)]
     ]
     assert standing(rows).startswith("penstock llvm takes 1.50 of the time of onnxruntime")
+
+
+def test_a_contender_that_does_not_take_the_model_says_so_in_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "expected.npy", np.array([1.0, 2.0]))
+    for name, function in {"slow": "slow", "refuses": "refusing"}.items():
+        monkeypatch.setitem(CONTENDERS, name, f"tests.benchmarks.fake_contenders:{function}")
+    rows, failures = measure(["slow", "refuses"], tmp_path, rounds=1, threads=1)
+    assert [row.timing.name for row in rows] == ["slow"]
+    cells = [cell.strip() for cell in describe(rows, 0.001, failures).splitlines()[-1].split("|")[1:-1]]
+    assert cells == ["refuses", *["–"] * 6, "ValueError: no operator Foo"]
+    with pytest.raises(ContenderError, match="no operator Foo"):
+        measure(["refuses", "slow"], tmp_path, rounds=1, threads=1)
 
 
 @pytest.mark.models

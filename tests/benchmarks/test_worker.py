@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.harness import alternate
-from benchmarks.worker import Worker
+from benchmarks.worker import ContenderError, Worker
 
 MIB = 2**20
 HERE = "tests.benchmarks.fake_contenders"
@@ -36,5 +36,5 @@ def test_a_worker_has_the_threads_it_is_given(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_dies_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="the contender 'broken' died with exit code 1"):
+    with pytest.raises(ContenderError, match="the contender 'broken' died with exit code 1"):
         Worker("broken", f"{HERE}:broken", tmp_path, 1)

@@ -130,6 +130,18 @@ def test_assertions_of_operators_leave_no_trace() -> None:
     assert torch.equal(reference.run(program, (torch.eye(3),))[0], torch.eye(3))
 
 
+@pytest.mark.parametrize("corners", [False, True])
+@pytest.mark.parametrize("mode", ["linear", "bilinear", "bicubic", "trilinear"])
+def test_interpolation_is_equal_to_eager_bit_by_bit(mode: str, corners: bool) -> None:
+    dims = {"linear": 1, "trilinear": 3}.get(mode, 2)
+    x = torch.randn(2, 3, *(6, 9, 5)[:dims])
+
+    def stretch(x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.interpolate(x, size=(7, 22, 13)[:dims], mode=mode, align_corners=corners)
+
+    assert torch.equal(reference.run(capture(stretch, x), (x,))[0], stretch(x))
+
+
 def test_arguments_and_results_keep_their_nest() -> None:
     def nested(pair: Any, scale: int = 2, extra: Any = None, *, named: torch.Tensor) -> Any:
         return {"sum": pair[0] + pair[1]["b"] * scale, "rest": (named, [named + 1])}
