@@ -17,6 +17,7 @@ from penstock.passes.core.rewriter import eliminate_dead_nodes, make_module
 from penstock.passes.core.shapes import fake_like, infer, shape_of
 from penstock.passes.core.source import inherit
 from penstock.passes.slicing.forms import restored
+from penstock.passes.slicing.parts import Parts
 from penstock.passes.slicing.tiling import PART_OF, Spans, Tiling, Window, clipped, looked_at
 
 aten = torch.ops.aten
@@ -116,12 +117,13 @@ def part_of(module: GraphModule, tiling: Tiling, found: Spans, name: str, reduct
     return Body(builder.finish(results, name), tuple(whole), windows)
 
 
-def merge_of(module: GraphModule, reduction: Node, parts: int, name: str) -> GraphModule:
+def merge_of(module: GraphModule, reduction: Node, parts: Parts, name: str) -> GraphModule:
     """The graph that makes a reduction from the stacked reductions of parts."""
     builder = _Builder(module)
     value = reduction.meta["val"]
-    stacked = builder.placeholder(reduction, torch.empty((parts, *value.shape), dtype=value.dtype, device="meta"))
-    return builder.finish([MERGES[reduction.target](builder.at(reduction), stacked)], name)
+    stacked = builder.placeholder(reduction, torch.empty((parts.count, *value.shape), dtype=value.dtype, device="meta"))
+    merge = MERGES[reduction.target]
+    return builder.finish([merge(builder.at(reduction), stacked, parts.last / parts.step)], name)
 
 
 _INFERRED: dict[Hashable, Any] = {}  # what operators make of operands with certain shapes: parts are much alike

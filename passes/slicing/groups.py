@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch.fx import GraphModule, Node
 
@@ -13,45 +12,14 @@ from penstock.passes.analysis.aliases import Buffer, buffers_of
 from penstock.passes.analysis.axes import Axis, WholeError
 from penstock.passes.analysis.memory import Attention
 from penstock.passes.slicing.bodies import outline, part_of
-from penstock.passes.slicing.estimates import BYTES_PER_SECOND, LAUNCH, part_seconds
+from penstock.passes.slicing.cuts import OPERATOR, Cut, at_borders, estimated, middle
+from penstock.passes.slicing.parts import Parts, choices, ladder, with_count
 from penstock.passes.slicing.reuse import Memory
-from penstock.passes.slicing.tiling import Spans, Sweep, Tiler, Tiling, looked_at, spans
-from penstock.passes.slicing.timeline import Timeline, gathered_bytes, part_bytes, run_peak
+from penstock.passes.slicing.tiling import Tiler, Tiling, looked_at
+from penstock.passes.slicing.timeline import Timeline, gathered_bytes, run_peak
 
 if TYPE_CHECKING:
     from penstock.passes.slicing.planner import Planner, Schedule
-OPERATOR = 2e-4  # seconds of running that an operator more to compile and to store is worth
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A loop over parts.
-
-    Attributes:
-        parts: how many, of the same size.
-        bytes: the most alive at once that belongs to one part.
-        seconds: the time that making it in parts adds, as estimated.
-        flops: the arithmetic that is done again.
-        operators: of all the graphs that the parts need, about.
-        inner: how each part is cut again; None where it runs as it is.
-    """
-
-    parts: int
-    bytes: int = 0
-    seconds: float = 0.0
-    flops: float = 0.0
-    operators: int = 0
-    inner: Schedule | None = None
-
-    @property
-    def cost(self) -> float:
-        """What plans are compared by: the time, and a little for every operator that has to be compiled."""
-        return self.seconds + OPERATOR * self.operators
-
-    @property
-    def recipe(self) -> tuple[int, int | None]:
-        """How many parts, and the bytes to which each is cut again, or None."""
-        return self.parts, self.bytes if self.inner is not None else None
 
 
 @dataclass(frozen=True)
@@ -115,6 +83,15 @@ class _Frame:
     reuses: Mapping[Node, Node]
 
 
+class _Loop(NamedTuple):
+    """Which loop of which run: that of a reduction, or the main one."""
+
+    start: int
+    stop: int
+    axis: Axis
+    reduction: Node | None = None
+
+
 class Groups:
     """The groups of one graph; what does not depend on the budget is found once.
 
@@ -142,8 +119,8 @@ class Groups:
         self._facts = self._tiler.facts
         self._tilings: dict[tuple[int, int, Axis, bool], Tiling | None] = {}
         self._frames: dict[tuple[int, int, Axis, bool], _Frame] = {}
-        self._parts: dict[tuple[int, int, Axis, Node | None, int], tuple[int, float, float, int]] = {}
-        self._inner: dict[tuple[int, int, Axis, Node | None, int, int], Planner] = {}
+        self._parts: dict[tuple[_Loop, Parts], Cut | None] = {}
+        self._inner: dict[tuple[_Loop, Parts, int], Planner] = {}
         self._before: dict[tuple[int, int, Axis, bool], Planner] = {}
         self._memory = Memory(line, self.views, self._facts)
 
@@ -200,13 +177,13 @@ class Groups:
                     continue
             sweeps: list[Cut] = []
             for sweep in tiling.sweeps:
-                cut = self._cut(start, stop, axis, sweep.tiling, budget - frame.before, nested, sweep)
+                cut = self._cut(_Loop(start, stop, axis, sweep.node), sweep.tiling, budget - frame.before, nested)
                 if cut is None:
                     break
                 sweeps.append(cut)
             if len(sweeps) < len(tiling.sweeps):
                 continue
-            cut = self._cut(start, stop, axis, tiling, budget - frame.base, nested)
+            cut = self._cut(_Loop(start, stop, axis), tiling, budget - frame.base, nested)
             if cut is not None:
                 return self._assembled(start, stop, axis, tiling, frame, cut, tuple(sweeps), hoist)
         return None
@@ -252,22 +229,18 @@ class Groups:
         if hoisted is not None and not made_before:
             raise WholeError(f"what runs before it cannot be cut to {hoisted} bytes")
         loops = [
-            self._given_cut(start, stop, axis, sweep.tiling, *each, sweep.node)
+            self._given_cut(_Loop(start, stop, axis, sweep.node), sweep.tiling, *each)
             for sweep, each in zip(tiling.sweeps, sweeps, strict=True)
         ]
-        main = self._given_cut(start, stop, axis, tiling, *cut, None)
+        main = self._given_cut(_Loop(start, stop, axis), tiling, *cut)
         hoist = made_before or None
         return self._assembled(start, stop, axis, tiling, frame, main, tuple(loops), hoist)
 
-    def _given_cut(
-        self, start: int, stop: int, axis: Axis, tiling: Tiling, parts: int, again: int | None, reduction: Node | None
-    ) -> Cut:
-        if parts < 2 or tiling.size % parts:
-            counts = [str(count) for count in range(2, tiling.size + 1) if tiling.size % count == 0]
-            raise WholeError(f"there can be {', '.join(counts)} parts, not {parts}")
+    def _given_cut(self, loop: _Loop, tiling: Tiling, count: int, again: int | None) -> Cut:
+        parts = with_count(tiling.size, tiling.unit, count)
         if again is None:
-            return Cut(parts, *self._part(start, stop, axis, reduction, tiling, parts))
-        cut = self._again(start, stop, axis, reduction, tiling, parts, again, borders=True)
+            return estimated(tiling, parts, self._attention, loop.reduction)
+        cut = self._again(loop, tiling, parts, again, borders=True)
         if cut is None:
             raise WholeError(f"its parts cannot be cut again to {again} bytes")
         return cut
@@ -334,146 +307,98 @@ class Groups:
             self._before[key] = self._inner_planner(self.hoisted(tiling, key[1], "before")[0])
         return self._before[key].plan(budget - waiting)
 
-    def _cut(
-        self, start: int, stop: int, axis: Axis, tiling: Tiling, room: int, nested: bool, sweep: Sweep | None = None
-    ) -> Cut | None:
-        """The fewest parts that need no more than some bytes."""
-        counts = [count for count in range(2, tiling.size + 1) if tiling.size % count == 0]
-        key = (start, stop, axis, sweep.node if sweep is not None else None)
-        try:
-            if not counts:
-                return None
-            if self._part(*key, tiling, counts[-1])[0] > room:
-                return self._nested(*key, tiling, room, counts) if nested else None
-            low, high = 0, len(counts) - 1
-            while low < high:
-                middle = (low + high) // 2
-                if self._part(*key, tiling, counts[middle])[0] <= room:
-                    high = middle
-                else:
-                    low = middle + 1
-            held, seconds, flops, operators = self._part(*key, tiling, counts[low])
-        except WholeError:
-            return None
-        return Cut(counts[low], held, seconds, flops, operators)
+    def _cut(self, loop: _Loop, tiling: Tiling, room: int, nested: bool) -> Cut | None:
+        """The cheapest parts that need no more than some bytes."""
 
-    def _nested(
-        self,
-        start: int,
-        stop: int,
-        axis: Axis,
-        reduction: Node | None,
-        tiling: Tiling,
-        room: int,
-        counts: list[int],
-    ) -> Cut | None:
+        def fits(parts: Parts) -> bool:
+            cut = self._part(loop, tiling, parts)
+            return cut is not None and cut.bytes <= room
+
+        rungs = [*ladder(tiling.size, tiling.unit)]
+        while rungs and self._part(loop, tiling, rungs[-1]) is None:
+            rungs.pop()  # so thin that a part is nothing but padding
+        if not rungs:
+            return None
+        if not fits(rungs[-1]):
+            return self._nested(loop, tiling, room, rungs) if nested else None
+        at = _first(rungs, fits)
+        tried = rungs[at : at + 1] if rungs[at].is_even else rungs[at : at + 2]
+        if at and self._may_gain(loop, tiling, rungs[at - 1], rungs[at]):
+            known = choices(tiling.size, tiling.unit)
+            between = known[known.index(rungs[at - 1]) + 1 : known.index(rungs[at])]
+            tried += between[_first(between, fits) :][:1]
+        cuts = [self._part(loop, tiling, parts) for parts in tried]
+        return min((cut for cut in cuts if cut is not None), key=lambda cut: cut.cost)
+
+    def _nested(self, loop: _Loop, tiling: Tiling, room: int, rungs: Sequence[Parts]) -> Cut | None:
         """Parts that are cut again: few large ones or many small ones, whichever adds less time."""
         found: list[Cut] = []
-        low, high = 0, len(counts) - 1
-        middle = high
+        low, high = 0, len(rungs) - 1
+        at = high
         while low <= high:
-            cut = self._again(start, stop, axis, reduction, tiling, counts[middle], room, borders=False)
+            cut = self._again(loop, tiling, rungs[at], room, borders=False)
             if cut is None and not found:
                 return None
             if cut is None:
-                low = middle + 1  # larger parts need more
+                low = at + 1  # larger parts need more
             else:
                 found.append(cut)
-                high = middle - 1
-            middle = (low + high) // 2
+                high = at - 1
+            at = (low + high) // 2
         for cut in sorted(found, key=lambda each: each.cost):
-            checked = self._again(start, stop, axis, reduction, tiling, cut.parts, room, borders=True)
+            checked = self._again(loop, tiling, cut.parts, room, borders=True)
             if checked is not None:
                 return checked
         return None
 
-    def _again(
-        self,
-        start: int,
-        stop: int,
-        axis: Axis,
-        reduction: Node | None,
-        tiling: Tiling,
-        parts: int,
-        room: int,
-        borders: bool,
-    ) -> Cut | None:
-        """A number of parts that are cut again: the one in the middle, and those at the borders, which pad."""
-        held, seconds, worst, middle = 0, 0.0, None, None
-        for place, found in enumerate((_middle(tiling, parts), *(_borders(tiling, parts) if borders else ()))):
-            key = (start, stop, axis, reduction, parts, place)
+    def _again(self, loop: _Loop, tiling: Tiling, parts: Parts, room: int, borders: bool) -> Cut | None:
+        """Parts that are cut again: the one in the middle, and those at the borders, which pad or are smaller."""
+        once = self._part(loop, tiling, parts)
+        if once is None:
+            return None
+        held, seconds, worst, usual = 0, 0.0, None, None
+        for place, found in enumerate((middle(tiling, parts), *(at_borders(tiling, parts) if borders else ()))):
+            key = (loop, parts, place)
             if key not in self._inner:
-                body = part_of(self.module, tiling, found, "part", reduction)
+                body = part_of(self.module, tiling, found, "part", loop.reduction)
                 self._inner[key] = self._inner_planner(body.module)
             gathered = sum(gathered_bytes(tiling, found, window) for window in found.windows)
-            inner = self._inner[key].adopted(middle, room - gathered) if middle is not None else None
+            inner = self._inner[key].adopted(usual, room - gathered) if usual is not None else None
             inner = inner or self._inner[key].plan(room - gathered)
             if inner is None:
                 return None
-            middle = middle or inner
+            usual = usual or inner
             if worst is None or gathered + inner.bytes > held:
                 held, worst = gathered + inner.bytes, inner
             seconds = max(seconds, inner.seconds)
-        _, more, flops, operators = self._part(start, stop, axis, reduction, tiling, parts)
-        kinds = operators // max(1, len(tiling.sliced))
+        kinds = once.operators // max(1, len(tiling.sliced))
         inner_flops, inner_operators = (worst.flops, worst.operators) if worst is not None else (0.0, 0)
-        flops, operators = flops + parts * inner_flops, operators + kinds * inner_operators
-        return Cut(parts, held, more + parts * seconds, flops, operators, worst)
+        flops, operators = once.flops + parts.count * inner_flops, once.operators + kinds * inner_operators
+        return Cut(parts, held, once.seconds + parts.count * seconds, flops, operators, worst)
 
-    def _part(
-        self, start: int, stop: int, axis: Axis, reduction: Node | None, tiling: Tiling, parts: int
-    ) -> tuple[int, float, float, int]:
-        """Bytes of one part; the seconds that all parts add, the arithmetic they do again, the operators they need."""
-        key = (start, stop, axis, reduction, parts)
+    def _part(self, loop: _Loop, tiling: Tiling, parts: Parts) -> Cut | None:
+        """A loop whose parts run as they are; None where there cannot be these parts."""
+        key = loop, parts
         if key not in self._parts:
-            facts, found = tiling.facts, _middle(tiling, parts)
-            seconds = 0.0
-            flops = 0.0
-            again = set(tiling.hoisted)
-            for node, (low, high) in found.made.items():
-                once = 1 if reduction is None and node not in again else 0  # a sweep makes what will be made again
-                ratio = parts * (high - low) / tiling.axes[node].size
-                seconds += max(0.0, parts * _seconds_of_part(tiling, node, high - low) - once * facts[node].seconds)
-                flops += max(0.0, ratio - once) * facts[node].flops
-                seconds += (parts - once) * LAUNCH * (facts[node].seconds > 0)
-            for source, axis_ in found.windows:
-                if not axis_.is_contiguous(facts[source].shape):
-                    seconds += 2 * facts[source].bytes / BYTES_PER_SECOND
-            held = max(part_bytes(tiling, each, self._attention) for each in (found, *_borders(tiling, parts)))
-            if reduction is not None:
-                held += parts * facts[reduction].bytes
-            else:
-                for output in tiling.outputs:
-                    if not tiling.axes[output].is_contiguous(facts[output].shape):
-                        seconds += 2 * facts[output].bytes / BYTES_PER_SECOND
-            self._parts[key] = held, seconds, flops, len(found.made) * _kinds(tiling, found, parts)
+            try:
+                self._parts[key] = estimated(tiling, parts, self._attention, loop.reduction)
+            except WholeError:
+                self._parts[key] = None
         return self._parts[key]
 
-
-def _middle(tiling: Tiling, parts: int) -> Spans:
-    """What a part far from the borders touches."""
-    step = tiling.size // parts
-    low = parts // 2 * step
-    return spans(tiling, low, low + step)
+    def _may_gain(self, loop: _Loop, tiling: Tiling, fewer: Parts, more: Parts) -> bool:
+        """Whether a number of parts in between may save more than one more kind of part costs."""
+        one, other = self._part(loop, tiling, fewer), self._part(loop, tiling, more)
+        return one is None or other is None or other.cost - one.cost > OPERATOR * len(tiling.sliced)
 
 
-def _seconds_of_part(tiling: Tiling, node: Node, extent: int) -> float:
-    """How long an operator takes to make so many positions."""
-    facts, needs = tiling.facts, tiling.needs[node]
-    whole = sum(facts[source].bytes for key, source in tiling.sources[node].items() if needs[key] is None)
-    return part_seconds(facts[node].flops, facts[node].moved_bytes, extent / tiling.axes[node].size, whole)
-
-
-def _kinds(tiling: Tiling, middle: Spans, parts: int) -> int:
-    """About how many graphs the parts need: near a border, each may reach less far beyond itself than the next."""
-    most = 1
-    for (_, axis), (low, high) in middle.windows.items():
-        step = axis.size / parts
-        most = max(most, 1 + 2 * math.ceil((high - low - step) / 2 / step))
-    return min(most, parts)
-
-
-def _borders(tiling: Tiling, parts: int) -> tuple[Spans, Spans]:
-    """What the first and the last part touch."""
-    step = tiling.size // parts
-    return spans(tiling, 0, step), spans(tiling, tiling.size - step, tiling.size)
+def _first(rungs: Sequence[Parts], fits: Callable[[Parts], bool]) -> int:
+    """The first of ever thinner parts that fit; the number of them where none does."""
+    low, high = 0, len(rungs)
+    while low < high:
+        at = (low + high) // 2
+        if fits(rungs[at]):
+            high = at
+        else:
+            low = at + 1
+    return low

@@ -12,9 +12,11 @@ from penstock.passes.analysis.axes import Axis
 from penstock.passes.core.program import Call, Op, Piece, SliceLoop, Window, placeholders, result_nodes
 from penstock.passes.core.shapes import dtype_name, dtype_of, shape_of
 from penstock.passes.slicing.bodies import merge_of, outline, part_of
-from penstock.passes.slicing.groups import Cut, Group
+from penstock.passes.slicing.cuts import Cut
+from penstock.passes.slicing.groups import Group
+from penstock.passes.slicing.parts import Parts, Range
 from penstock.passes.slicing.planner import Planner, Schedule
-from penstock.passes.slicing.tiling import Range, Spans, Sweep, Tiling, clipped, spans
+from penstock.passes.slicing.tiling import Spans, Sweep, Tiling, clipped, spans
 from penstock.passes.slicing.timeline import gathered_bytes
 
 
@@ -145,7 +147,7 @@ class _Scope:
         stacked = f"{name}.parts"
         yield SliceLoop(
             results=(stacked,),
-            shapes=((cut.parts, *shape_of(node)),),
+            shapes=((cut.parts.count, *shape_of(node)),),
             dtypes=(dtype_name(dtype_of(node)),),
             pieces=self._pieces(sweep.tiling, cut, name, node),
             reuses=(None,),
@@ -164,7 +166,7 @@ class _Scope:
                     _window(tiling.axes[node], first.tiles[node], step.tiles[node], count) for node in tiling.outputs
                 ]
             else:
-                tiles = [Window(0, 1, cut.parts, 1, done, 1, 1)]
+                tiles = [Window(0, 1, cut.parts.count, 1, done, 1, 1)]
             pieces.append(self._piece(tiling, cut, first, step, count, part, tuple(tiles), reduction))
         return tuple(pieces)
 
@@ -203,16 +205,15 @@ def _window(axis: Axis, first: Range, second: Range, count: int) -> Window:
     return Window(axis.dim, axis.outer, axis.size, axis.inner, start, step, extent)
 
 
-def _runs(tiling: Tiling, parts: int) -> Iterator[tuple[Spans, Spans, int]]:
+def _runs(tiling: Tiling, parts: Parts) -> Iterator[tuple[Spans, Spans, int]]:
     """Parts that run the same graph on windows that move evenly: the first part, the second, and how many."""
-    size = tiling.size // parts
-    found = [spans(tiling, low, low + size) for low in range(0, tiling.size, size)]
+    found = [spans(tiling, low, high) for low, high in parts.ranges()]
     keys = [_key(tiling, each) for each in found]
     at = 0
-    while at < parts:
+    while at < parts.count:
         stop = at + 1
         while (
-            stop < parts
+            stop < parts.count
             and keys[stop] == keys[at]
             and _moved(found[stop - 1], found[stop]) == _moved(found[at], found[at + 1])
         ):
@@ -234,7 +235,7 @@ def _key(tiling: Tiling, part: Spans) -> tuple[Any, ...]:
             if first < last:
                 base = part.made.get(source) or part.windows[source, need.axis]
                 rows.append((key, first - base[0], last - first, low * need.num % need.den))
-    rows += [part.tiles[node][0] - part.made[node][0] for node in part.tiles]
+    rows += [(low - part.made[node][0], high - low) for node, (low, high) in part.tiles.items()]
     return tuple(rows)
 
 

@@ -5,8 +5,9 @@
     {"attention": "fused", "graphs": {"main": {"recompute_above": null, "groups": [
       {"first": "linear", "last": "linear_1", "dim": 1, "cut": {"parts": 16}, …}]}}}
 
-A group runs the operators from `first` to `last` in parts: its largest result is cut along `dim`. Where `again` is
-given, each part is cut again, to that many bytes. What a file says of bytes, seconds and operators is for the reader.
+A group runs the operators from `first` to `last` in parts: its largest result is cut along `dim`. Parts are as even as
+their number allows, and the last may be smaller: 4 parts of 13 positions have 4, 4, 4 and 1. Where `again` is given,
+each part is cut again, to that many bytes. What a file says of bytes, seconds and operators is for the reader.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from penstock.passes.analysis.memory import Attention
 from penstock.passes.core.errors import UsageError
 from penstock.passes.core.program import Program
 from penstock.passes.slicing.choose import DEPTH, Choice, planner_of
-from penstock.passes.slicing.groups import Cut, Group
+from penstock.passes.slicing.cuts import Cut
+from penstock.passes.slicing.groups import Group
 from penstock.passes.slicing.planner import Planner
 
 

@@ -40,7 +40,9 @@ class Memory:
             (output, window)
             for window in self._read_in_step(tiling)
             for output in tiling.outputs
-            if self._same_bytes(*window, output, tiling.axes[output]) and self._dies(window[0], start, stop)
+            if tiling.axes[output].size % tiling.size == 0
+            and self._same_bytes(*window, output, tiling.axes[output])
+            and self._dies(window[0], start, stop)
         ]
         if not pairs:
             return {}

@@ -10,8 +10,11 @@ Diffusion Using Streamlined Inference", NeurIPS 2024, sections 3.1 and 3.2.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import cached_property
 
 import torch
 from torch.fx import Node
@@ -23,9 +26,9 @@ from penstock.passes.analysis.axes.rules import Needs
 from penstock.passes.core.ops import CAUSAL_ATTENTION
 from penstock.passes.core.shapes import value_of
 from penstock.passes.slicing.facts import Facts
+from penstock.passes.slicing.parts import Range, scale
 
 aten = torch.ops.aten
-Range = tuple[int, int]
 Window = tuple[Node, Axis]
 """A value from before the loop, and the axis along which the loop takes it in parts."""
 PART_OF = "part_of"
@@ -45,7 +48,7 @@ class Tiling:
         needs: of every operator of `sliced`.
         sources: its tensor arguments by key.
         outputs: the results of `sliced` that are used after the run.
-        size: the most parts that there can be.
+        size: the positions that are cut in parts.
         sweeps: reductions that `sliced` needs whole, of values that `sliced` makes, in order; they run after `hoisted`.
         facts: about the nodes of the graph.
     """
@@ -59,6 +62,16 @@ class Tiling:
     size: int
     sweeps: tuple[Sweep, ...] = ()
     facts: Facts = field(default_factory=Facts, compare=False, repr=False)
+
+    @cached_property
+    def scales(self) -> Mapping[Node, Fraction]:
+        """Positions of each output for one that is cut."""
+        return {output: scale(self.axes[output].size, self.size) for output in self.outputs}
+
+    @cached_property
+    def unit(self) -> int:
+        """What parts have to be multiples of, so that they have whole positions of every output."""
+        return math.lcm(*(each.denominator for each in self.scales.values()))
 
 
 @dataclass(frozen=True)
@@ -247,15 +260,15 @@ def spans(tiling: Tiling, low: int, high: int) -> Spans:
     """What the part low … high-1 of the seed's axis touches.
 
     Raises:
-        WholeError: an output has no whole number of positions in this part.
+        WholeError: the part has no positions of an output, or needs nothing of an argument but padding.
     """
     found = Spans()
-    for output in tiling.outputs:
-        size = tiling.axes[output].size
-        if low * size % tiling.size or high * size % tiling.size:
-            raise WholeError(f"'{output.name}' has {size} positions for {tiling.size}")
-        found.tiles[output] = (low * size // tiling.size, high * size // tiling.size)
-        found.made[output] = found.tiles[output]
+    for output, each in tiling.scales.items():
+        last = tiling.axes[output].size
+        tile = min(int(low * each), last), last if high == tiling.size else min(int(high * each), last)
+        if tile[0] >= tile[1]:
+            raise WholeError(f"a part would have nothing of '{output.name}'")
+        found.made[output] = found.tiles[output] = tile
     sliced = set(tiling.sliced)
     for node in reversed(tiling.sliced):
         if node not in found.made:  # used by nothing but what is whole

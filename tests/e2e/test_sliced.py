@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 import penstock
 from examples.zoo import ZOO
@@ -47,3 +48,35 @@ def test_a_sliced_model_equals_eager(name: str, share: float, target: str, tmp_p
     loaded = penstock.load(artifact.path)
     for _ in range(2):
         torch.testing.assert_close(loaded(*args), expected, rtol=1e-4, atol=1e-4)
+
+
+class Normed(nn.Module):
+    """Convolutions around a norm over all positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.widen, self.narrow = nn.Conv2d(4, 32, 3, padding=1), nn.Conv2d(32, 4, 3, padding=1)
+        self.norm = nn.GroupNorm(4, 32)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.narrow(nn.functional.silu(self.norm(self.widen(x))))
+
+
+@pytest.mark.parametrize("target", ["llvm", "opencl"])
+def test_a_last_part_that_is_smaller_equals_eager(target: str, tmp_path: Path) -> None:
+    if target == "opencl" and not opencl_devices():
+        pytest.skip("no OpenCL device")
+    torch.manual_seed(0)
+    module, args = Normed(), (torch.randn(1, 4, 37, 41),)
+    with torch.no_grad():
+        expected = module(*args)
+    program = penstock.capture(module, args)
+    before = penstock.memory(program)
+    sliced = penstock.optimize(program, target, before.weight_bytes + before.activation_bytes // 3, pipeline="none")
+    sweep, main = (op for op in sliced.plan.ops() if isinstance(op, SliceLoop))
+    for loop in (sweep, main):
+        rows = [window.extent for piece in loop.pieces for _, window in piece.args if window is not None]
+        assert len(set(rows)) > 2  # at the border, in the middle, and at the end
+    artifact = penstock.compile(sliced, target, tmp_path / "net.penstock", cache=False)
+    assert artifact.manifest.memory.arena_bytes <= 1.05 * penstock.memory(sliced).activation_bytes
+    torch.testing.assert_close(penstock.load(artifact.path)(*args), expected, rtol=1e-4, atol=1e-4)

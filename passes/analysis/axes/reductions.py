@@ -1,6 +1,6 @@
 """Reductions along an axis, made in parts: the operator on each part, and what puts the parts' results together.
 
-All parts have the same number of positions.
+All parts but the last have the same number of positions.
 """
 
 from __future__ import annotations
@@ -19,31 +19,45 @@ from penstock.passes.core.shapes import shape_of
 
 aten = torch.ops.aten
 
-Merge = Callable[[Emit, Any], Any]
-"""From the parts' results, stacked along a new first dimension, to the result of the whole."""
+Merge = Callable[[Emit, Any, float], Any]
+"""From the parts' results, stacked along a new first dimension, and the size of the last part, as a share of the
+others', to the result of the whole."""
 
 
-def _merge_stats(emit: Emit, stacked: Any) -> Any:
-    """Of parts of one size: the mean of the means; the mean of the variances and of the means' squared distances.
+def _mean(emit: Emit, stacked: Any, last: float) -> Any:
+    """Of what parts have, in which the last counts for less."""
+    if last == 1:
+        return emit(aten.mean.dim, stacked, [0])
+    count = shape_of(stacked)[0]
+    share = last / (count - 1 + last)
+    before, behind = (
+        emit(aten.mean.dim, emit(aten.slice.Tensor, stacked, 0, low, high), [0])
+        for low, high in ((0, count - 1), (count - 1, count))
+    )
+    return emit(aten.add.Tensor, emit(aten.mul.Tensor, before, 1 - share), emit(aten.mul.Tensor, behind, share))
+
+
+def _merge_stats(emit: Emit, stacked: Any, last: float) -> Any:
+    """The mean of the means; the mean of the variances and of the means' squared distances.
 
     Source: T. Chan, G. Golub, R. LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances",
     1979, section 2.
     """
     means = emit(aten.slice.Tensor, stacked, 3, 0, 1)
     variances = emit(aten.slice.Tensor, stacked, 3, 1, 2)
-    mean = emit(aten.mean.dim, means, [0])
+    mean = _mean(emit, means, last)
     distances = emit(aten.sub.Tensor, means, mean)
     spread = emit(aten.add.Tensor, variances, emit(aten.mul.Tensor, distances, distances))
-    return emit(aten.cat.default, [mean, emit(aten.mean.dim, spread, [0])], 2)
+    return emit(aten.cat.default, [mean, _mean(emit, spread, last)], 2)
 
 
 def _merge_with(target: Any) -> Merge:
-    return lambda emit, stacked: emit(target, stacked, [0])
+    return lambda emit, stacked, _: emit(target, stacked, [0])
 
 
 MERGES: dict[Any, Merge] = {
     GROUP_STATS: _merge_stats,
-    aten.mean.dim: _merge_with(aten.mean.dim),
+    aten.mean.dim: _mean,
     aten.sum.dim_IntList: _merge_with(aten.sum.dim_IntList),
     aten.amax.default: _merge_with(aten.amax.default),
     aten.amin.default: _merge_with(aten.amin.default),

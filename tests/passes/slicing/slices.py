@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -15,8 +14,10 @@ from penstock.passes.analysis.axes import Axis, WholeError
 from penstock.passes.core import dialect, reference
 from penstock.passes.core.program import Phase, Plan, Program
 from penstock.passes.core.shapes import shape_of
+from penstock.passes.slicing.cuts import Cut
 from penstock.passes.slicing.forms import prepared
-from penstock.passes.slicing.groups import Cut, Group
+from penstock.passes.slicing.groups import Group
+from penstock.passes.slicing.parts import choices, with_count
 from penstock.passes.slicing.planner import Planner, Schedule
 from penstock.passes.slicing.realize import Realizer
 from penstock.passes.slicing.tiling import Tiler
@@ -53,12 +54,11 @@ def in_parts(program: Program) -> Iterator[tuple[Axis, int, Program]]:
                 continue
             if sweeping and not tiling.sweeps:
                 continue
-            for parts in (count for count in range(2, tiling.size + 1) if tiling.size % count == 0):
-                sweeps = tuple(Cut(math.gcd(parts, sweep.tiling.size)) for sweep in tiling.sweeps)
-                if all(cut.parts > 1 for cut in sweeps):
+            for parts in choices(tiling.size, tiling.unit):
+                with suppress(WholeError):  # a part of padding only
+                    sweeps = tuple(Cut(with_count(each.tiling.size, 1, parts.count)) for each in tiling.sweeps)
                     group = Group(0, len(nodes), (0, 0), axis, tiling, Cut(parts), sweeps)
-                    with suppress(WholeError):  # a part of padding only
-                        yield axis, parts, realized(program, planner, Schedule((group,), 0, 0.0))
+                    yield axis, parts.count, realized(program, planner, Schedule((group,), 0, 0.0))
 
 
 def realized(program: Program, planner: Planner, schedule: Schedule) -> Program:

@@ -1,0 +1,117 @@
+"""One loop over the parts of a tiling, and what it costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch.fx import Node
+
+from penstock.passes.analysis.memory import Attention
+from penstock.passes.slicing.estimates import BYTES_PER_SECOND, LAUNCH, part_seconds
+from penstock.passes.slicing.parts import Parts
+from penstock.passes.slicing.tiling import Spans, Tiling, spans
+from penstock.passes.slicing.timeline import part_bytes
+
+if TYPE_CHECKING:
+    from penstock.passes.slicing.planner import Schedule
+OPERATOR = 2e-4  # seconds of running that an operator more to compile and to store is worth
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A loop over parts.
+
+    Attributes:
+        parts: of the axis of the loop's tiling.
+        bytes: the most alive at once that belongs to one part.
+        seconds: the time that making it in parts adds, as estimated.
+        flops: the arithmetic that is done again.
+        operators: of all the graphs that the parts need, about.
+        inner: how each part is cut again; None where it runs as it is.
+    """
+
+    parts: Parts
+    bytes: int = 0
+    seconds: float = 0.0
+    flops: float = 0.0
+    operators: int = 0
+    inner: Schedule | None = None
+
+    @property
+    def cost(self) -> float:
+        """What plans are compared by: the time, and a little for every operator that has to be compiled."""
+        return self.seconds + OPERATOR * self.operators
+
+    @property
+    def recipe(self) -> tuple[int, int | None]:
+        """How many parts, and the bytes to which each is cut again, or None."""
+        return self.parts.count, self.bytes if self.inner is not None else None
+
+
+def estimated(tiling: Tiling, parts: Parts, attention: Attention, reduction: Node | None) -> Cut:
+    """A loop whose parts run as they are.
+
+    Args:
+        reduction: what is kept of each part in a sweep; None where the parts are.
+
+    Raises:
+        WholeError: there cannot be these parts.
+    """
+    facts, usual, borders = tiling.facts, middle(tiling, parts), list(at_borders(tiling, parts))
+    sizes = [(usual, parts.count)] if parts.is_even else [(usual, parts.count - 1), (borders[-1], 1)]
+    seconds = flops = 0.0
+    again = set(tiling.hoisted)
+    for node in usual.made:
+        once = 1 if reduction is None and node not in again else 0  # a sweep makes what will be made again
+        positions = taken = 0.0
+        for part, count in sizes:
+            low, high = part.made.get(node, (0, 0))
+            positions += count * (high - low)
+            taken += count * _seconds_of_part(tiling, node, high - low) if high > low else 0.0
+        seconds += max(0.0, taken - once * facts[node].seconds)
+        seconds += (parts.count - once) * LAUNCH * (facts[node].seconds > 0)
+        flops += max(0.0, positions / tiling.axes[node].size - once) * facts[node].flops
+    for source, axis in usual.windows:
+        if not axis.is_contiguous(facts[source].shape):
+            seconds += 2 * facts[source].bytes / BYTES_PER_SECOND
+    held = max(part_bytes(tiling, each, attention) for each in (usual, *borders))
+    if reduction is not None:
+        held += parts.count * facts[reduction].bytes
+    else:
+        for output in tiling.outputs:
+            if not tiling.axes[output].is_contiguous(facts[output].shape):
+                seconds += 2 * facts[output].bytes / BYTES_PER_SECOND
+    return Cut(parts, held, seconds, flops, len(usual.made) * kinds(tiling, usual, parts))
+
+
+def middle(tiling: Tiling, parts: Parts) -> Spans:
+    """What a part far from the borders touches."""
+    return spans(tiling, *parts.range(min(parts.count // 2, parts.size // parts.step - 1)))
+
+
+def at_borders(tiling: Tiling, parts: Parts) -> Iterator[Spans]:
+    """What the first and the last parts touch: two where the last is smaller, for both may reach beyond the border."""
+    yield spans(tiling, *parts.range(0))
+    if not parts.is_even and parts.count > 2:
+        yield spans(tiling, *parts.range(parts.count - 2))
+    yield spans(tiling, *parts.range(parts.count - 1))
+
+
+def kinds(tiling: Tiling, usual: Spans, parts: Parts) -> int:
+    """About how many graphs the parts need: near a border, each may reach less far beyond itself than the next."""
+    most = 1 if parts.is_even else 2
+    for (_, axis), (low, high) in usual.windows.items():
+        step, last = axis.size * parts.step / parts.size, axis.size * parts.last / parts.size
+        reach = (high - low - step) / 2
+        most = max(most, 1 + math.ceil(reach / step) + 1 + math.ceil((reach - last) / step))
+    return min(most, parts.count)
+
+
+def _seconds_of_part(tiling: Tiling, node: Node, extent: int) -> float:
+    """How long an operator takes to make so many positions."""
+    facts, needs = tiling.facts, tiling.needs[node]
+    whole = sum(facts[source].bytes for key, source in tiling.sources[node].items() if needs[key] is None)
+    return part_seconds(facts[node].flops, facts[node].moved_bytes, extent / tiling.axes[node].size, whole)

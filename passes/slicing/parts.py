@@ -1,0 +1,107 @@
+"""An axis in parts of one size, the last of which may be smaller."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+from penstock.passes.analysis.axes import WholeError
+
+Range = tuple[int, int]
+_CACHED = 4096  # sizes of axes
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Positions 0 … size-1 in parts.
+
+    Attributes:
+        step: positions of every part but the last, which has what is left.
+    """
+
+    size: int
+    step: int
+
+    @property
+    def count(self) -> int:
+        """How many parts."""
+        return -(-self.size // self.step)
+
+    @property
+    def last(self) -> int:
+        """Positions of the last part."""
+        return self.size - (self.count - 1) * self.step
+
+    @property
+    def is_even(self) -> bool:
+        """Whether all parts have the same size."""
+        return self.last == self.step
+
+    def range(self, index: int) -> Range:
+        """The positions low … high-1 of a part."""
+        return index * self.step, min((index + 1) * self.step, self.size)
+
+    def ranges(self) -> Iterator[Range]:
+        """Of all parts, in order."""
+        return map(self.range, range(self.count))
+
+
+@functools.lru_cache(_CACHED)
+def choices(size: int, unit: int = 1) -> tuple[Parts, ...]:
+    """Every number of parts that there can be, the fewest first, each with parts as even as can be.
+
+    There are about twice as many as the root of the size.
+
+    Args:
+        unit: parts begin at multiples of it.
+    """
+    found: list[Parts] = []
+    count = 1
+    while step := (size - 1) // (unit * count) * unit:  # the largest that gives more parts
+        count = -(-size // step)
+        found.append(Parts(size, -(-size // (unit * count)) * unit))
+    return tuple(found)
+
+
+@functools.lru_cache(_CACHED)
+def ladder(size: int, unit: int = 1) -> tuple[Parts, ...]:
+    """Some of the choices, none with more than twice the parts of the one before: even ones where there are any."""
+    known = choices(size, unit)
+    found: list[Parts] = []
+    at = 1
+    while known and at < known[-1].count:
+        near = [each for each in known if at < each.count <= 2 * at]
+        found += [each for each in near if each.is_even] or near[-1:]
+        at = found[-1].count
+    return tuple(found)
+
+
+def with_count(size: int, unit: int, count: int) -> Parts:
+    """As many parts as asked for.
+
+    Raises:
+        WholeError: there cannot be so many; the text says what is next.
+    """
+    known = choices(size, unit)
+    below = [each for each in known if each.count <= count]
+    if below and below[-1].count == count:
+        return below[-1]
+    near = [*below[-1:], *known[len(below) : len(below) + 1]]
+    if not near:
+        raise WholeError("its positions cannot be cut in parts")
+    raise WholeError(f"there can be {' or '.join(str(each.count) for each in near)} parts, not {count}")
+
+
+@functools.lru_cache(_CACHED)
+def scale(size: int, other: int) -> Fraction:
+    """Positions of one axis for one of another: the simplest ratio that misses the last by one at most.
+
+    A convolution in steps of two makes 7 rows of 13; the ratio is a half.
+    """
+    for divisor in range(1, other + 1):
+        found = Fraction(round(Fraction(size * divisor, other)), divisor)
+        if found and abs(found * other - size) <= 1:
+            return found
+    return Fraction(size, other)

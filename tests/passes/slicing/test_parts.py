@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import itertools
+from fractions import Fraction
+
+import pytest
+
+from penstock.passes.analysis.axes import WholeError
+from penstock.passes.slicing.parts import Parts, choices, ladder, scale, with_count
+
+
+@pytest.mark.parametrize("unit", [1, 2, 3, 8])
+def test_every_number_of_parts_is_there_once_and_as_even_as_can_be(unit: int) -> None:
+    for size in range(1, 130):
+        smallest: dict[int, int] = {}
+        for step in range(unit, size, unit):
+            count = Parts(size, step).count
+            smallest[count] = min(step, smallest.get(count, step))
+        assert [(parts.count, parts.step) for parts in choices(size, unit)] == sorted(smallest.items())
+
+
+def test_parts_cover_every_position_once() -> None:
+    for size in (2, 7, 12, 77):
+        for parts in choices(size):
+            ranges = [*parts.ranges()]
+            assert [at for low, high in ranges for at in range(low, high)] == [*range(size)]
+            assert len(ranges) == parts.count
+            assert parts.is_even == (size % parts.step == 0)
+
+
+def test_a_ladder_has_few_rungs_and_reaches_the_finest() -> None:
+    assert [parts.count for parts in ladder(13)] == [2, 4, 7, 13]
+    assert [parts.count for parts in ladder(12)] == [2, 3, 4, 6, 12]
+    for size in (257, 4096, 40009):
+        counts = [1, *(parts.count for parts in ladder(size))]
+        assert counts[-1] == size
+        assert all(fewer < more <= 2 * fewer for fewer, more in itertools.pairwise(counts))
+
+
+def test_a_number_of_parts_that_cannot_be_is_refused_with_those_next_to_it() -> None:
+    assert with_count(13, 1, 4) == Parts(13, 4)
+    for size, unit, count, message in (
+        (13, 1, 6, "5 or 7 parts, not 6"),
+        (13, 1, 1, "2 parts, not 1"),
+        (13, 1, 14, "13 parts, not 14"),
+        (16, 4, 8, "4 parts, not 8"),
+        (1, 1, 2, "cannot be cut"),
+    ):
+        with pytest.raises(WholeError, match=message):
+            with_count(size, unit, count)
+
+
+def test_the_ratio_of_two_axes_is_the_simplest_that_is_right_but_for_one_position() -> None:
+    assert scale(8, 4) == 2
+    assert scale(4, 8) == scale(7, 13) == scale(6, 13) == Fraction(1, 2)
+    assert scale(6, 4) == Fraction(3, 2)
+    for size in range(1, 40):
+        for other in range(1, 40):
+            assert abs(scale(size, other) * other - size) <= 1
