@@ -32,6 +32,7 @@ KEEP: tuple[Any, ...] = (
     aten.rms_norm.default,
     aten.native_layer_norm.default,
     aten.native_group_norm.default,
+    aten._weight_norm.default,
     aten.softmax.int,
     aten._softmax.default,
     aten.log_softmax.int,

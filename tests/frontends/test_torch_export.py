@@ -142,6 +142,11 @@ def test_interpolation_is_equal_to_eager_bit_by_bit(mode: str, corners: bool) ->
     assert torch.equal(reference.run(capture(stretch, x), (x,))[0], stretch(x))
 
 
+def test_weight_normalisation_is_equal_to_eager_bit_by_bit() -> None:
+    conv, x = nn.utils.parametrizations.weight_norm(nn.Conv1d(12, 30, 7)), torch.randn(1, 12, 26)
+    assert torch.equal(reference.run(capture_module(conv, (x,)), (x,))[0], conv(x))
+
+
 def test_arguments_and_results_keep_their_nest() -> None:
     def nested(pair: Any, scale: int = 2, extra: Any = None, *, named: torch.Tensor) -> Any:
         return {"sum": pair[0] + pair[1]["b"] * scale, "rest": (named, [named + 1])}
