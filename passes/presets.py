@@ -9,12 +9,15 @@ from penstock.passes.cleanup.fold_constants import FoldConstants
 from penstock.passes.cleanup.fuse_attention import FuseAttention
 from penstock.passes.cleanup.join_scattered import JoinScattered
 from penstock.passes.core.base import Pass
+from penstock.passes.legalize.adaptive_max_pool import AdaptiveMaxPoolToAmax
 from penstock.passes.legalize.adaptive_pool import SeparateAdaptivePool3d
 from penstock.passes.legalize.affine_norm import AffineGroupNorm
 from penstock.passes.legalize.attention_mask import BooleanAttentionMask
 from penstock.passes.legalize.batch_norm import AffineBatchNorm
 from penstock.passes.legalize.bfloat16 import Bfloat16ToFloat32
 from penstock.passes.legalize.decompose_to_core import DecomposeToCore
+from penstock.passes.legalize.diagonal import DiagonalToSlice
+from penstock.passes.legalize.distances import DistancesToNorms
 from penstock.passes.legalize.explicit_promotion import ExplicitPromotion
 from penstock.passes.legalize.float64 import Float64ToFloat32
 from penstock.passes.legalize.functional_copy import FunctionalCopy
@@ -22,6 +25,7 @@ from penstock.passes.legalize.group_norm_halves import GroupNormHalves
 from penstock.passes.legalize.grouped_query_attention import GroupedQueryAttention
 from penstock.passes.legalize.instance_norm import InstanceNormToGroupNorm
 from penstock.passes.legalize.masked_index_put import MaskedIndexPut
+from penstock.passes.legalize.masked_scatter import MaskedScatterToGather
 from penstock.passes.legalize.max_pool import MaxPoolToMaxPool2d
 from penstock.passes.legalize.min_max import DecomposeMinMax
 from penstock.passes.legalize.named_convolution import NamedConvolution
@@ -30,6 +34,7 @@ from penstock.passes.legalize.nearest_upsample import NearestUpsample
 from penstock.passes.legalize.non_negative_index_tensors import NonNegativeIndexTensors
 from penstock.passes.legalize.non_negative_indices import NonNegativeIndices
 from penstock.passes.legalize.pixel_shuffle import PixelShuffle
+from penstock.passes.legalize.rare_elementwise import RareElementwise
 from penstock.passes.legalize.real_rope import RealRope
 from penstock.passes.legalize.repeat_interleave import RepeatInterleave
 from penstock.passes.legalize.rms_norm import DecomposeRmsNorm
@@ -92,12 +97,17 @@ LEGALIZE: tuple[Pass, ...] = (
     AffineBatchNorm(),
     GroupNormHalves(),
     DecomposeRmsNorm(),
+    DistancesToNorms(),
     VectorNorm(),
     PixelShuffle(),
     RepeatInterleave(),
     UnfoldToIndexSelect(),
     MaxPoolToMaxPool2d(),
     SeparateAdaptivePool3d(),
+    AdaptiveMaxPoolToAmax(),
+    DiagonalToSlice(),
+    MaskedScatterToGather(),
+    RareElementwise(),
     ScatterReduceToMatmul(),
     # all other operators outside the door
     DecomposeToCore(),
