@@ -10,6 +10,7 @@ import math
 from functools import cache
 from typing import Any
 
+import numpy as np
 import tvm_ffi
 from tvm import tirx
 
@@ -30,17 +31,27 @@ def register_math_functions() -> None:
     tirx.register_intrin_lowering("tirx.erf", target="opencl", f=lambda call: _erf(call), level=_ABOVE_TVM)
 
 
-def spell_infinities(function: Any) -> Any:
-    """A device function whose infinities in half precision say that they are such.
+def spell_constants(function: Any) -> Any:
+    """A device function whose constants survive being written as text.
+
+    TVM writes seven digits of a number, and a float has up to nine. Of a scale that is the last bit, but the lowest
+    float, by which models mask and maxima begin, would no longer be the lowest. So a sum of two numbers stands for one
+    that seven digits do not tell; the compiler adds them.
 
     Both languages know ``INFINITY`` as a float only, and TVM writes just that: next to a half, ``select`` and ``max``
     would be ambiguous.
     """
 
     def spell(node: Any) -> Any:
-        if str(node.ty.dtype) != "float16" or math.isfinite(float(node.value)):
+        dtype, value = str(node.ty.dtype), float(node.value)
+        if not math.isfinite(value):
+            return tirx.Cast("float16", tirx.FloatImm("float32", value)) if dtype == "float16" else node
+        if dtype != "float32":
             return node
-        return tirx.Cast("float16", tirx.FloatImm("float32", float(node.value)))
+        exact, written = np.float32(value), np.float32(f"{value:.6e}")
+        if exact == written or not np.isfinite(written):
+            return node
+        return tirx.Add(tirx.FloatImm(dtype, float(written)), tirx.FloatImm(dtype, float(exact - written)))
 
     return function.with_body(tvm_ffi.structural_map(function.body, (tirx.FloatImm, spell)))
 

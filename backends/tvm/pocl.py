@@ -17,7 +17,8 @@ _INLINE = "__attribute__((overloadable, always_inline, unused)) static"
 
 def inlined(source: str) -> str:
     """A kernel in OpenCL C with functions of its own, as far as it uses any."""
-    widths = sorted({int(count or 1) for count in re.findall(r"\b(?:float|int|long)(2|4|8|16)?\b", source)} | {1})
+    vectors = re.findall(r"\b(?:float|int|long|vload|vstore)(2|4|8|16)\b", source)
+    widths = sorted({1, *map(int, vectors)})
     lines = [line for name, sign in (("max", "<"), ("min", ">")) for line in _extremum(source, name, sign, widths)]
     if re.search(r"\bselect\b", source):
         lines.append("#define select(otherwise, then, condition) ((condition) ? (then) : (otherwise))")

@@ -23,6 +23,10 @@ def test_only_what_a_kernel_uses_is_defined() -> None:
         assert unused not in text
 
 
+def test_extrema_of_vectors_that_are_loaded_and_stored_at_once(tmp_path: Path) -> None:
+    assert_equals_eager(Function(torch.maximum), (torch.randn(1, 32), torch.randn(1, 32)), tmp_path)
+
+
 def test_a_kernel_without_such_functions_stays() -> None:
     assert inlined("y[i] = x[i] * 2.0f;\n") == "y[i] = x[i] * 2.0f;\n"
 
