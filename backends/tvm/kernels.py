@@ -70,8 +70,7 @@ def _gpu_kernel(
     function = functions.get(entry)
     if function is None or f"{name}_kernel_1" in functions:
         raise BuildError(f"TVM made no single kernel of '{name}' for {target.name}")
-    if len(function.params) != len(nest.buffers):
-        raise BuildError(f"TVM's kernel '{name}' takes {len(function.params)} arguments, expected {len(nest.buffers)}")
+    function = _with_every_parameter(function, nest)
     extents = thread_extents(function.body)
     generate = tvm.get_global_func(f"target.build.{target.kind}")
     source = (
@@ -88,6 +87,24 @@ def _gpu_kernel(
         local_memory_bytes=_shared_bytes(function.body),
         work=work_of(function, extents, target.limits.subgroup),
     )
+
+
+def _with_every_parameter(function: Any, nest: Nest) -> Any:
+    """A device function that takes every buffer of its nest.
+
+    TVM drops those that it finds unread, as a factor of zero leaves them; a launch passes them all, in order.
+    """
+    known = {str(param.name): param for param in function.params}
+    params = []
+    for index, buffer in enumerate(nest.buffers):
+        name = f"a{index:02}_ptr"  # as `nests` names them
+        pointer = tvm.ir.PointerType(tvm.ir.PrimType(buffer.dtype), "global")
+        params.append(known.pop(name) if name in known else tirx.Var(name, pointer))
+    if known:
+        raise BuildError(f"TVM's kernel takes {', '.join(known)}, which its loop nest does not touch")
+    if len(params) == len(function.params):
+        return function
+    return tirx.PrimFunc(params, function.body, function.ret_type, attrs=function.attrs)
 
 
 @pass_instrument

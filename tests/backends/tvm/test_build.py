@@ -17,6 +17,8 @@ from penstock.backends.tvm.build import compile_program
 from penstock.frontends.torch_export import capture_module
 from penstock.passes.core.errors import MissingToolError, UnsupportedOperatorError, UsageError
 from penstock.passes.core.program import Program
+from tests.backends.tvm.execute import Function
+from tests.backends.tvm.schedules.gpu.kernels import assert_equals_eager
 
 GPUS = ("apple-a18-pro", "adreno-830", "mali-g78")
 
@@ -161,3 +163,10 @@ def test_all_unsupported_operators_at_once() -> None:
     assert "fft" in text
     assert "test_build.py" in text
     assert "way out" in text
+
+
+def test_a_kernel_that_does_not_read_an_operand_takes_it_all_the_same(tmp_path: Path) -> None:
+    def model(x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        return torch.cat([y + 1, x * torch.zeros_like(y), z])
+
+    assert_equals_eager(Function(model), (torch.randn(4), torch.randn(4), torch.randn(3)), tmp_path)
