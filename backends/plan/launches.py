@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from penstock.passes.core.shapes import dtype_named
@@ -154,6 +154,7 @@ class Body:
     Attributes:
         parameters: the types of its arguments, then of its results.
         arguments: how many of them are arguments.
+        over: results that take over the memory of an argument, both by their place among the parameters.
     """
 
     parameters: tuple[Type, ...]
@@ -161,6 +162,7 @@ class Body:
     storages: tuple[Storage, ...]
     values: tuple[Value, ...]
     ops: tuple[Op, ...]
+    over: Mapping[int, int] = field(default_factory=dict)
 
 
 def weight_results(body: Body) -> dict[int, str]:

@@ -9,7 +9,7 @@ from typing import Literal
 from penstock.backends.plan.launches import Body, Kernel, Type, lifetimes, moments, weight_results
 from penstock.backends.plan.loops import loop_body
 from penstock.backends.plan.placement import Block, Placement, place
-from penstock.backends.plan.reuse import shared
+from penstock.backends.plan.reuse import in_place, shared
 from penstock.passes.core.program import Call, Op, Plan, Signature, TensorSpec
 from penstock.passes.core.shapes import dtype_name, dtype_named
 
@@ -90,8 +90,7 @@ def lay_out(
     Raises:
         TooLargeError: one tensor alone is larger than that.
     """
-    bodies = {name: shared(body, kernels) for name, body in bodies.items()}
-    carried = _Carried(bodies, plan, signature, alignment)
+    carried = _Carried(kernels, bodies, plan, signature, alignment)
     bodies = {name: body for name, body in carried.bodies.items() if carried.starts[name]}
     blocks = list(carried.blocks())
     locals_of: dict[str, dict[int, int]] = {}
@@ -166,12 +165,24 @@ class _Item:
 class _Carried:
     """The values of a plan over time. An op of a call is a moment; a value bound again is another value."""
 
-    def __init__(self, bodies: Mapping[str, Body], plan: Plan, signature: Signature, alignment: int) -> None:
+    def __init__(
+        self,
+        kernels: Sequence[Kernel],
+        bodies: Mapping[str, Body],
+        plan: Plan,
+        signature: Signature,
+        alignment: int,
+    ) -> None:
         self.items: list[_Item] = []
-        self.bodies = dict(bodies)  # those of loops are added as they are met
+        dying = _dying(bodies, plan, signature)
+        self.bodies = {  # those of loops are added as they are met
+            name: shared(body, kernels, dying.get(name, frozenset())) for name, body in bodies.items()
+        }
         self.starts: dict[str, list[int]] = {name: [] for name in bodies}
+        self._kernels = kernels
+        self._parts = {name: shared(body, kernels) for name, body in bodies.items()}
         self._alignment = alignment
-        self._spans = {name: _parameter_spans(body) for name, body in bodies.items()}
+        self._spans = {name: _parameter_spans(body) for name, body in self.bodies.items()}
         self._current: dict[str, int] = {}
         self._outputs = {spec.name for spec in signature.outputs}
         self._now = 0
@@ -224,7 +235,7 @@ class _Carried:
             return ()
         name = f"{op.results[0]}.loop"
         types = {arg: type_of(self.items[self._current[arg]].spec) for arg in op.args}
-        body = loop_body(op, self.bodies, types, self._alignment)
+        body = in_place(loop_body(op, self._parts, types, self._alignment), self._kernels)
         while self.bodies.get(name, body) != body:
             name += "_"
         if name not in self.bodies:
@@ -248,8 +259,37 @@ class _Carried:
             self.items[results[-1]].last = start + span[1]
         for item, held in zip(results, taken, strict=False):
             self.items[item].lies_in = held
+        for made_at, argument in body.over.items():
+            self.items[results[made_at - body.arguments]].lies_in = args[argument]
         self._now = start + max(1, moments(body.ops))
         return PlacedCall(name, (*args, *results))
+
+
+def _dying(bodies: Mapping[str, Body], plan: Plan, signature: Signature) -> dict[str, frozenset[int]]:
+    """For each graph that the plan calls, the arguments that nobody needs after any of its calls.
+
+    Inputs are the caller's, and what is a weight stays one.
+    """
+    ops = list(plan.ops())
+    needed = {spec.name for spec in signature.outputs}
+    needed_after: list[set[str]] = []
+    for op in reversed(ops):
+        needed_after.append(needed - set(op.results))
+        needed = needed_after[-1] | set(op.args)
+    given = {spec.name for spec in signature.inputs}
+    found: dict[str, frozenset[int]] = {}
+    for op, later in zip(ops, reversed(needed_after), strict=True):
+        if isinstance(op, Call):
+            free = frozenset(
+                index
+                for index, name in enumerate(op.args)
+                if name not in later and name not in given and op.args.count(name) == 1
+            )
+            found[op.graph] = found.get(op.graph, free) & free
+        given -= set(op.results)
+        if isinstance(op, Call) and weight_results(bodies[op.graph]):
+            given |= set(op.results)
+    return found
 
 
 def _spec(name: str, kind: Type) -> TensorSpec:

@@ -2,52 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 
-from penstock.backends.plan.launches import Body, Copy, Kernel, Launch, Value, lifetimes
+from penstock.backends.plan.launches import Body, Copy, Kernel, Launch, Loop, Op, Value, lifetimes, moments
 
 
-def shared(body: Body, kernels: Sequence[Kernel]) -> Body:
+def shared(body: Body, kernels: Sequence[Kernel], dying: Set[int] = frozenset()) -> Body:
     """Let values share memory in both ways. Each can stand in the way of the other, so the better order is taken."""
-    orders = coalesce(in_place(body, kernels)), in_place(coalesce(body), kernels)
+    orders = coalesce(in_place(body, kernels, dying)), in_place(coalesce(body), kernels, dying)
     return min(orders, key=lambda found: (_peak(found), len(found.ops)))
 
 
-def in_place(body: Body, kernels: Sequence[Kernel]) -> Body:
+def in_place(body: Body, kernels: Sequence[Kernel], dying: Set[int] = frozenset()) -> Body:
     """Let a kernel write over an operand that nobody needs any more, where the kernel may.
 
     It never needs more memory: both values are alive while the kernel runs.
+
+    Args:
+        dying: the arguments of the body, by index, that nobody needs after it.
     """
     live = lifetimes(body)
     owner = list(range(len(body.storages)))  # which storage took over each one
-    values = body.values
+    over: dict[int, int] = {}
 
     def root(storage: int) -> int:
         while owner[storage] != storage:
             storage = owner[storage]
         return storage
 
-    for position, op in enumerate(body.ops):
-        if not isinstance(op, Launch):
-            continue
+    for position, loop, op in _launches(body.ops):
         for written, read in kernels[op.kernel].in_place:
-            result, operand = (values[op.args[index]] for index in (written, read))
-            if not (_fills(body, result, "local", "parameter") and _fills(body, operand, "local")):
-                continue
+            result, operand = (body.values[op.args[index]] for index in (written, read))
             new, old = root(result.storage), root(operand.storage)
             made, used = live[new], live[old]
-            if new != old and made is not None and used is not None and made[0] == position == used[1]:
+            if new == old or made is None or used is None or not made[0] == position == used[1]:
+                continue
+            if not (_is_whole(body, result) and _is_whole(body, operand)):
+                continue
+            if loop is not None and not (loop.start <= used[0] and made[1] < loop.stop):
+                continue  # it is needed by every iteration, or made by every one
+            spaces = body.storages[new].space, body.storages[old].space
+            if "weight" in spaces or (loop is not None and spaces != ("local", "local")):
+                continue
+            if spaces[1] == "local":
                 owner[old] = new
                 live[new] = (used[0], made[1])
-                break
-    return replace(body, values=tuple(replace(value, storage=root(value.storage)) for value in values))
+            elif body.storages[old].index not in dying:
+                continue
+            elif spaces[0] == "local":
+                owner[new] = old
+                live[old] = (used[0], made[1])
+            else:
+                over[body.storages[new].index] = body.storages[old].index
+                live[old] = None
+            break
+    values = tuple(replace(value, storage=root(value.storage)) for value in body.values)
+    return replace(body, values=values, over=over)
 
 
-def _fills(body: Body, value: Value, *spaces: str) -> bool:
-    """Whether a value is all that its storage is for, as far as its place goes."""
-    storage = body.storages[value.storage]
-    return storage.space in spaces and value.offset == 0 and value.type.bytes == storage.bytes
+def _launches(
+    ops: Sequence[Op], start: int = 0, loop: range | None = None
+) -> Iterator[tuple[int, range | None, Launch]]:
+    """Every launch with its moment, and the moments of the innermost loop around it."""
+    for op in ops:
+        if isinstance(op, Loop):
+            yield from _launches(op.ops, start, range(start, start + moments(op.ops)))
+        elif isinstance(op, Launch):
+            yield start, loop, op
+        start += moments([op])
+
+
+def _is_whole(body: Body, value: Value) -> bool:
+    """Whether a value is all that its storage is for."""
+    return value.offset == 0 and value.type.bytes == body.storages[value.storage].bytes
 
 
 def coalesce(body: Body) -> Body:
@@ -70,7 +98,8 @@ def coalesce(body: Body) -> Body:
 def _merged(body: Body, position: int, copy: Copy) -> Body | None:
     """The body without a copy, whose source lies in its target from the start; None where that cannot be."""
     source, target = body.values[copy.source], body.values[copy.target]
-    if not _fills(body, source, "local") or source.storage == target.storage:
+    is_local = body.storages[source.storage].space == "local"
+    if not (is_local and _is_whole(body, source)) or source.storage == target.storage:
         return None
     ops = (*body.ops[:position], *body.ops[position + 1 :])
     values = tuple(

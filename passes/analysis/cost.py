@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from penstock.passes.analysis.aliases import is_view
+from penstock.passes.core.aliases import is_view
 from penstock.passes.core.arguments import arguments_of
 from penstock.passes.core.ops import CAUSAL_ATTENTION
 from penstock.passes.core.printer import op_name

@@ -2,7 +2,8 @@
 
 What counts: a buffer lives from the operator that makes it to the last use of any view into it; an input is freed after
 its last use; outputs live to the end; weights are counted apart. A value that the plan carries from one call to a later
-one lives through every call between. No allocator slack and no kernel workspace is added.
+one lives through every call between. Where the Program runs in place, a result may take over the memory of an operand
+(`penstock.passes.core.overwriting`). No allocator slack and no kernel workspace is added.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from typing import Literal
 import torch
 from torch.fx import GraphModule, Node
 
-from penstock.passes.analysis.aliases import Buffer, buffers_of
+from penstock.passes.core.aliases import Buffer, buffers_of
 from penstock.passes.core.ops import CAUSAL_ATTENTION
+from penstock.passes.core.overwriting import takeovers
 from penstock.passes.core.printer import op_name
 from penstock.passes.core.program import (
     Call,
@@ -130,14 +132,14 @@ def memory(program: Program, attention: Attention = "fused") -> MemoryFigures:
     tensors: list[LiveTensor] = []
     for call in _distinct_calls(program):
         module = program.graphs[call.graph]
-        alive = list(_alive_during(module, call, start=len(points)))
+        alive = list(_alive_during(module, call, program.in_place, start=len(points)))
         points += _timeline(module, call.graph, alive, attention, start=len(points))
         tensors += alive
     return MemoryFigures(program.weight_bytes, tuple(points), tuple(tensors))
 
 
-Held = Literal["dies", "kept", "free"]
-"""Of an argument: no op needs it later, one does, or it is memory that is counted already."""
+Held = Literal["dies", "given", "kept", "free"]
+"""Of an argument: no op needs it later; likewise, but it is the caller's, who may; one does; it is counted already."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ def _distinct_calls(program: Program) -> tuple[_Call, ...]:
     calls: dict[_Call, None] = {}
     needed = {spec.name for spec in program.signature.outputs}
     alive = {spec.name: spec for spec in program.signature.inputs}
-    for call in _calls(program, tuple(program.plan.ops()), alive, needed, (), frozenset()):
+    for call in _calls(program, tuple(program.plan.ops()), alive, needed, (), frozenset(), frozenset(alive)):
         calls[call] = None
     return tuple(calls)
 
@@ -171,6 +173,7 @@ def _calls(
     needed: set[str],
     around: tuple[TensorSpec, ...],
     free: frozenset[str],
+    given: frozenset[str] = frozenset(),
 ) -> Iterator[_Call]:
     """The calls of some ops.
 
@@ -179,6 +182,7 @@ def _calls(
         needed: those that are needed after the ops.
         around: what is alive outside of the ops.
         free: the values at hand that lie within what `around` counts.
+        given: the values at hand that are the caller's.
     """
     needed_after: list[set[str]] = []
     for op in reversed(ops):
@@ -190,7 +194,8 @@ def _calls(
             waiting = tuple(
                 spec for name, spec in alive.items() if name in old and name not in op.args and name not in free
             )
-            held = tuple(_held(name, old, free) for name in op.args)
+            twice = {name for name in op.args if op.args.count(name) > 1}
+            held = tuple(_held(name, old, free, given | twice) for name in op.args)
             yield _Call(op.graph, held, (*around, *waiting))
             nodes = result_nodes(program.graphs[op.graph])
             made = [_spec(name, node) for name, node in zip(op.results, nodes, strict=True)]
@@ -205,6 +210,7 @@ def _calls(
             )
             for piece in op.pieces:
                 yield from _piece_calls(program, piece, alive, (*around, *waiting, *made))
+        given -= set(op.results)
         alive = {name: spec for name, spec in alive.items() if name in old}
         alive |= {spec.name: spec for spec in made if spec.name in later}
 
@@ -224,8 +230,8 @@ def _piece_calls(
     yield from _calls(program, piece.ops, local, set(piece.returns), around, frozenset(free))
 
 
-def _held(name: str, needed: set[str], free: frozenset[str]) -> Held:
-    return "free" if name in free else "kept" if name in needed else "dies"
+def _held(name: str, needed: set[str], free: frozenset[str], given: frozenset[str]) -> Held:
+    return "free" if name in free else "kept" if name in needed else "given" if name in given else "dies"
 
 
 def _spec(name: str, node: Node) -> TensorSpec:
@@ -233,8 +239,11 @@ def _spec(name: str, node: Node) -> TensorSpec:
     return TensorSpec(name, tuple(value.shape), value.dtype)
 
 
-def _alive_during(module: GraphModule, call: _Call, start: int) -> Iterator[LiveTensor]:
-    """Every buffer of one call, with the points between which it is alive; `start` is the call's first point."""
+def _alive_during(module: GraphModule, call: _Call, in_place: bool, start: int) -> Iterator[LiveTensor]:
+    """Every buffer of one call, with the points between which it is alive; `start` is the call's first point.
+
+    A buffer that another takes over is alive up to the point before.
+    """
     nodes = _operators(module)
     end = start + max(len(nodes) - 1, 0)
     for spec in call.around:
@@ -245,11 +254,14 @@ def _alive_during(module: GraphModule, call: _Call, start: int) -> Iterator[Live
     first: dict[Buffer, int] = {}
     last: dict[Buffer, int] = {}
     free: set[Buffer] = set()
+    kept: set[Buffer] = set()
     for parameter, held in zip(placeholders(module), call.held, strict=True):
         for buffer in buffers[parameter]:
             first[buffer], last[buffer] = start, end if held == "kept" else start
             if held == "free":
                 free.add(buffer)
+            if held != "dies":
+                kept.add(buffer)
     for index, node in enumerate(nodes, start):
         for buffer in buffers[node]:
             first.setdefault(buffer, index)
@@ -259,6 +271,10 @@ def _alive_during(module: GraphModule, call: _Call, start: int) -> Iterator[Live
     for result in result_nodes(module):
         for buffer in buffers[result]:
             last[buffer] = end
+            kept.add(buffer)
+    if in_place:
+        for operand in takeovers(nodes, last, kept, start).values():
+            last[buffers[operand][0]] -= 1
     for buffer, made_at in first.items():
         if buffer not in free:
             yield _describe(buffer, made_at, last[buffer])

@@ -1,15 +1,20 @@
-"""One graph in torch eager: its operators in order, every value forgotten after its last use."""
+"""One graph in torch eager: its operators in order, every value forgotten after its last use.
+
+A graph that runs in place writes results over operands that die (`penstock.passes.core.overwriting`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_aggregate, map_arg
 
+from penstock.passes.core.aliases import Buffer, buffer_of, buffers_of
+from penstock.passes.core.overwriting import out_variant, takeovers
 from penstock.passes.core.program import attribute, placeholders, result_nodes
 from penstock.passes.core.source import source_of
 
@@ -30,6 +35,7 @@ class _Step:
     Attributes:
         is_flat: whether places stand among its positional arguments only, not inside of lists or keyword arguments.
         forgets: the places that nothing needs afterwards.
+        over: the place of the operand that its result is written over; None for memory of its own.
     """
 
     node: Node
@@ -38,12 +44,17 @@ class _Step:
     is_flat: bool
     result: int
     forgets: tuple[int, ...]
+    over: int | None
 
 
 class Eager:
-    """A graph, ready to run many times; it must not change afterwards."""
+    """A graph, ready to run many times; it must not change afterwards.
 
-    def __init__(self, module: GraphModule) -> None:
+    Args:
+        ours: the arguments, by index, that it may write over; None where it does not run in place.
+    """
+
+    def __init__(self, module: GraphModule, ours: Set[int] | None = None) -> None:
         nodes = [node for node in module.graph.nodes if node.op != "output"]
         place = {node: index for index, node in enumerate(nodes)}
         results = result_nodes(module)
@@ -55,17 +66,22 @@ class Eager:
         self._held: list[Any] = [None] * len(nodes)
         for node in module.graph.find_nodes(op="get_attr"):
             self._held[place[node]] = attribute(module, str(node.target))
+        over = {} if ours is None else _overwritten(module, ours)
         self._arguments = [place[node] for node in placeholders(module)]
         self._unused = [place[node] for node in placeholders(module) if last[node] is node and node not in results]
         self._results = [place[node] for node in results]
-        self._steps = [_step(node, place, tuple(forgotten[node])) for node in nodes if node.op == "call_function"]
+        self._copied = set() if ours is None else set(_shared(module))
+        self._steps = [
+            _step(node, place, tuple(forgotten[node]), over.get(node)) for node in nodes if node.op == "call_function"
+        ]
+        self._is_proved = not over  # that nobody else sees what is written over, whatever the schemas of operators say
 
     def run(self, args: list[Any], observe: Observer | None = None) -> list[torch.Tensor]:
         """The results.
 
         Args:
             args: one tensor per argument of the graph; the list is emptied, so that each dies after its last use.
-            observe: called with each operator and what it made.
+            observe: called with each operator and what it made; then nothing is written over.
         """
         held: list[Any] = self._held.copy()
         for index, place in enumerate(self._arguments):
@@ -73,27 +89,74 @@ class Eager:
         args.clear()
         for place in self._unused:
             held[place] = None
-        for step in self._steps:
-            if step.is_flat:
-                found: Sequence[Any] = [held[each.index] if type(each) is _Place else each for each in step.args]
-                named: Any = step.kwargs
-            else:
-                found, named = _filled((step.args, step.kwargs), held)
-            try:
-                value = held[step.result] = step.node.target(*found, **named)  # type: ignore[operator]
-            except Exception as error:
-                where = source_of(step.node)
-                error.add_note(f"while running '{step.node.name}' ({step.node.target}){where and f' from {where}'}")
-                raise
-            if observe is not None:
-                observe(step.node, value)
-            found, named, value = (), None, None
-            for place in step.forgets:
-                held[place] = None
-        return [held[place] for place in self._results]
+        for index, step in enumerate(self._steps):
+            if step.over is not None and not self._is_proved and _is_seen(held, step.over, step.forgets):
+                step = self._steps[index] = replace(step, over=None)
+            _do(step, held, observe)
+        self._is_proved |= observe is None
+        return [
+            held[place].clone() if index in self._copied else held[place] for index, place in enumerate(self._results)
+        ]
 
 
-def _step(node: Node, place: dict[Node, int], forgets: tuple[int, ...]) -> _Step:
+def _do(step: _Step, held: list[Any], observe: Observer | None) -> None:
+    if step.is_flat:
+        found: Sequence[Any] = [held[each.index] if type(each) is _Place else each for each in step.args]
+        named: Any = step.kwargs
+    else:
+        found, named = _filled((step.args, step.kwargs), held)
+    target: Any = step.node.target
+    if step.over is not None and observe is None:
+        target, named = out_variant(target), {**named, "out": held[step.over]}
+    try:
+        value = held[step.result] = target(*found, **named)
+    except Exception as error:
+        where = source_of(step.node)
+        error.add_note(f"while running '{step.node.name}' ({step.node.target}){where and f' from {where}'}")
+        raise
+    if observe is not None:
+        observe(step.node, value)
+    found, named, value = (), None, None
+    for place in step.forgets:
+        held[place] = None
+
+
+def _overwritten(module: GraphModule, ours: Set[int]) -> dict[Node, Node]:
+    """The operators whose results are written over an operand, with that operand."""
+    nodes = [node for node in module.graph.nodes if node.op == "call_function"]
+    buffers = buffers_of(module.graph)
+    last: dict[Buffer, int] = {buffer: -1 for node in placeholders(module) for buffer in buffers[node]}
+    for index, node in enumerate(nodes):
+        last |= {buffer: index for used in (node, *node.all_input_nodes) for buffer in buffers[used]}
+    kept = {Buffer(node) for index, node in enumerate(placeholders(module)) if index not in ours}
+    kept |= {buffer for node in result_nodes(module) for buffer in buffers[node]}
+    return takeovers(nodes, last, kept)
+
+
+def _shared(module: GraphModule) -> Iterator[int]:
+    """The results, by index, that look into an argument or into the memory of another result."""
+    seen = {Buffer(node) for node in placeholders(module)}
+    for index, node in enumerate(result_nodes(module)):
+        buffer = buffer_of(node)
+        if buffer in seen:
+            yield index
+        elif buffer is not None:
+            seen.add(buffer)
+
+
+def _is_seen(held: Sequence[Any], place: int, dying: Sequence[int]) -> bool:
+    """Whether a value that stays looks into the memory of the one at a place."""
+    memory = held[place].untyped_storage().data_ptr()
+    return any(
+        each.untyped_storage().data_ptr() == memory
+        for index, value in enumerate(held)
+        if index not in dying
+        for each in (value if isinstance(value, (tuple, list)) else (value,))
+        if isinstance(each, torch.Tensor)
+    )
+
+
+def _step(node: Node, place: dict[Node, int], forgets: tuple[int, ...], over: Node | None) -> _Step:
     def placed(used: Node) -> Any:
         return _Place(place[used])
 
@@ -101,7 +164,7 @@ def _step(node: Node, place: dict[Node, int], forgets: tuple[int, ...]) -> _Step
     kwargs: Any = map_arg(node.kwargs, placed)
     nested: list[Node] = []
     map_arg(([each for each in node.args if not isinstance(each, Node)], node.kwargs), nested.append)
-    return _Step(node, args, kwargs, not nested, place[node], forgets)
+    return _Step(node, args, kwargs, not nested, place[node], forgets, None if over is None else place[over])
 
 
 def _filled(given: Any, held: Sequence[Any]) -> Any:

@@ -198,6 +198,8 @@ class Program:
         examples: one tensor per input: the values the model was captured with, the initial value for a state. They
             feed verification. Fake tensors when the model was captured on fake tensors.
         provenance: what was done to the model so far, in order.
+        in_place: whether results are written over operands that die, where that changes no number
+            (`penstock.passes.core.overwriting`). Otherwise each result has memory of its own, as in PyTorch.
     """
 
     graphs: Mapping[str, GraphModule]
@@ -205,6 +207,7 @@ class Program:
     signature: Signature
     examples: tuple[torch.Tensor, ...]
     provenance: tuple[str, ...] = ()
+    in_place: bool = False
     _weights: Mapping[str, torch.Tensor] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

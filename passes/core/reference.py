@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from torch.fx import Node
+from torch.fx import GraphModule, Node
 
+from penstock.passes.core.aliases import buffer_of
 from penstock.passes.core.eager import Eager
 from penstock.passes.core.errors import UsageError
-from penstock.passes.core.program import Call, Op, Program, SliceLoop, Window
+from penstock.passes.core.program import Call, Op, Program, SliceLoop, Window, result_nodes
 
 Observer = Callable[[str, Node, Any], None]
 
@@ -37,8 +38,9 @@ def run(program: Program, inputs: Iterable[torch.Tensor], observe: Observer | No
     values = {spec.name: tensor for spec, tensor in zip(program.signature.inputs, inputs, strict=True)}
     outputs = {spec.name for spec in program.signature.outputs}
     ready = _ready(program)
+    steps = ready.steps(None, tuple(program.plan.ops()), outputs, values.keys())
     with torch.no_grad():
-        _Run(program, ready, observe).ops(ready.steps(None, tuple(program.plan.ops()), outputs), values)
+        _Run(ready, observe).ops(steps, values)
     return tuple(values[spec.name] for spec in program.signature.outputs)
 
 
@@ -49,33 +51,56 @@ class _Step:
     Attributes:
         dying: the arguments that die inside of it.
         forgotten: the names that nothing needs after it.
+        graph: that a call runs; None for a loop.
     """
 
     op: Op
     dying: tuple[str, ...]
     forgotten: tuple[str, ...]
+    graph: Eager | None
 
 
 class _Ready:
     """What every run of a Program needs, found out once."""
 
-    def __init__(self) -> None:
-        self.graphs: dict[str, Eager] = {}
+    def __init__(self, graphs: Mapping[str, GraphModule], in_place: bool) -> None:
+        self._graphs = graphs
+        self._in_place = in_place
+        self._eager: dict[tuple[str, Set[int] | None], Eager] = {}  # by name, and the arguments to write over
         self._steps: dict[int | None, list[_Step]] = {}  # by the identity of the piece of a loop; None for the plan
 
-    def steps(self, piece: int | None, ops: Sequence[Op], kept: Set[str]) -> list[_Step]:
-        """Some ops, with what dies at each."""
+    def steps(self, piece: int | None, ops: Sequence[Op], kept: Set[str], given: Set[str]) -> list[_Step]:
+        """Some ops, with what dies at each.
+
+        Args:
+            kept: the values that are needed afterwards.
+            given: those that are the caller's, who may look at their memory later.
+        """
         if piece not in self._steps:
             last = {name: index for index, op in enumerate(ops) for name in (*op.args, *op.results)}
-            self._steps[piece] = [
-                _Step(
-                    op,
-                    tuple(name for name in op.args if last[name] == index and name not in kept),
-                    tuple(name for name in {*op.args, *op.results} if last[name] == index and name not in kept),
-                )
-                for index, op in enumerate(ops)
-            ]
+            self._steps[piece] = steps = []
+            for index, op in enumerate(ops):
+                dying = tuple(name for name in op.args if last[name] == index and name not in kept)
+                gone = tuple(name for name in {*op.args, *op.results} if last[name] == index and name not in kept)
+                steps.append(_Step(op, dying, gone, self._called(op, set(dying) - given)))
+                given = given - set(op.results) | self._lent(op)
         return self._steps[piece]
+
+    def _called(self, op: Op, ours: Set[str]) -> Eager | None:
+        if not isinstance(op, Call):
+            return None
+        places = frozenset(place for place, name in enumerate(op.args) if name in ours and op.args.count(name) == 1)
+        key = op.graph, places if self._in_place else None
+        if key not in self._eager:
+            self._eager[key] = Eager(self._graphs[op.graph], key[1])
+        return self._eager[key]
+
+    def _lent(self, op: Op) -> set[str]:
+        """The results of a call that are weights."""
+        if not isinstance(op, Call):
+            return set()
+        made = zip(op.results, result_nodes(self._graphs[op.graph]), strict=True)
+        return {name for name, node in made if buffer_of(node) is None}
 
 
 _READY: dict[int, _Ready] = {}  # by the identity of a Program, as long as it lives
@@ -84,7 +109,7 @@ _READY: dict[int, _Ready] = {}  # by the identity of a Program, as long as it li
 def _ready(program: Program) -> _Ready:
     key = id(program)
     if key not in _READY:
-        _READY[key] = _Ready()
+        _READY[key] = _Ready(program.graphs, program.in_place)
         weakref.finalize(program, _READY.pop, key, None)
     return _READY[key]
 
@@ -92,8 +117,7 @@ def _ready(program: Program) -> _Ready:
 class _Run:
     """One walk over a plan."""
 
-    def __init__(self, program: Program, ready: _Ready, observe: Observer | None) -> None:
-        self._program = program
+    def __init__(self, ready: _Ready, observe: Observer | None) -> None:
         self._ready = ready
         self._observe = observe
 
@@ -102,22 +126,16 @@ class _Run:
         given = frozenset(values)
         for step in steps:
             op = step.op
-            if isinstance(op, Call):
+            if isinstance(op, Call) and step.graph is not None:
                 args = [values[name] for name in op.args]
                 for name in step.dying:
                     values.pop(name, None)  # so that it dies inside of the graph
-                values.update(zip(op.results, self._graph(op.graph, args), strict=True))
-            else:
+                observe = None if self._observe is None else partial(self._observe, op.graph)
+                values.update(zip(op.results, step.graph.run(args, observe), strict=True))
+            elif isinstance(op, SliceLoop):
                 self._loop(op, values, given)
             for name in step.forgotten:
                 values.pop(name, None)
-
-    def _graph(self, name: str, args: list[torch.Tensor]) -> list[torch.Tensor]:
-        graphs = self._ready.graphs
-        if name not in graphs:
-            graphs[name] = Eager(self._program.graphs[name])
-        observe = self._observe
-        return graphs[name].run(args, None if observe is None else partial(observe, name))
 
     def _loop(self, loop: SliceLoop, values: dict[str, torch.Tensor], given: Set[str]) -> None:
         """Make the results of a loop part by part. What the caller gave is never written over."""
@@ -128,7 +146,10 @@ class _Run:
             else:
                 results.append(torch.empty(spec.shape, dtype=spec.dtype))
         for piece in loop.pieces:
-            steps = self._ready.steps(id(piece), piece.ops, set(piece.returns))
+            seen = {
+                param for param, (_, window) in zip(piece.params, piece.args, strict=True) if not _is_copied(window)
+            }
+            steps = self._ready.steps(id(piece), piece.ops, set(piece.returns), seen)
             for k in range(piece.count):
                 local = {
                     param: values[name] if window is None else part(values[name], window, k)
@@ -146,6 +167,11 @@ def part(tensor: torch.Tensor, window: Window, k: int) -> torch.Tensor:
     """What iteration k sees of a tensor through a window; a view where it can be."""
     seen = _narrowed(tensor, window, k)
     return seen if window.outer == 1 else seen.reshape(window.shape(tensor.shape))
+
+
+def _is_copied(window: Window | None) -> bool:
+    """Whether each part through a window has memory of its own."""
+    return window is not None and window.outer > 1 and window.extent < window.size
 
 
 def _narrowed(tensor: torch.Tensor, window: Window, k: int) -> torch.Tensor:

@@ -43,6 +43,7 @@ def choose(program: Program, call: Call, room: int, attention: Attention, larges
     Args:
         largest: bytes that no single value may exceed; None for no limit.
     """
+    program = replace(program, in_place=True)
     found: list[tuple[float, int, Planner]] = []
     for depth in range(DEPTH + 1 if room else 0):
         planner = planner_of(program, call.graph, attention, room if depth else None, depth, largest)
@@ -83,11 +84,12 @@ def planner_of(
 def curve(program: Program, call: Call, attention: Attention, points: int) -> Iterator[Schedule]:
     """Schedules of a call's graph from unsliced to the fewest bytes, evenly on a logarithmic scale."""
     planner = planner_of(program, call.graph, attention)
-    yield Schedule((), planner.unsliced_bytes, 0.0)
+    unsliced = Schedule((), memory(program, attention).activation_bytes, 0.0)
+    yield unsliced
     floor = planner_of(program, call.graph, attention, 0).least()
-    ratio = (floor.bytes / planner.unsliced_bytes) ** (1 / points)
+    ratio = (floor.bytes / unsliced.bytes) ** (1 / points)
     for point in range(1, points):
-        room = int(planner.unsliced_bytes * ratio**point)
+        room = int(unsliced.bytes * ratio**point)
         found = planner.plan(room, nested=False)
         if found is None:
             found = planner_of(program, call.graph, attention, room).plan(room)

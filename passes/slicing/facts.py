@@ -8,9 +8,10 @@ from functools import cached_property
 
 from torch.fx import Node
 
-from penstock.passes.analysis.aliases import is_view
 from penstock.passes.analysis.axes import inputs_of
 from penstock.passes.analysis.cost import node_flops, node_moved_bytes
+from penstock.passes.core.aliases import is_view
+from penstock.passes.core.overwriting import overwritable
 from penstock.passes.core.shapes import nbytes, value_of
 from penstock.passes.slicing.estimates import is_cheap, seconds_of
 
@@ -40,6 +41,11 @@ class Fact:
     def is_view(self) -> bool:
         """Whether it moves no data."""
         return self.node.op == "call_function" and is_view(self.node)
+
+    @cached_property
+    def overwritable(self) -> tuple[Node, ...]:
+        """The operands whose memory its result may take over."""
+        return overwritable(self.node)
 
     @cached_property
     def sources(self) -> Mapping[str, Node]:

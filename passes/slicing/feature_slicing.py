@@ -23,8 +23,9 @@ from penstock.passes.slicing.recipe import SlicingPlan, followed
 class FeatureSlicing(Pass):
     """Run groups of operators part by part, so that the peak of memory fits a budget.
 
-    What: finds where more is alive than the budget allows, or a value larger than the device allocates at once, and
-    makes runs of operators there in parts along an axis on which they are independent: frames, tokens, positions,
+    What: first lets results lie where an operand dies (`Program.in_place`). Where that is not enough, finds where more
+    is alive than the budget allows, or a value larger than the device allocates at once, and makes runs of operators
+    there in parts along an axis on which they are independent: frames, tokens, positions,
     heads, queries. Operators that slide over the axis read the neighbours of their part again; what something needs
     whole is made before the loop. Of the runs that end at one place the one that adds the least time is taken.
 
@@ -69,6 +70,9 @@ class FeatureSlicing(Pass):
         if plan_file is None and not too_large and (wanted is None or before.peak_bytes <= wanted):
             return program
         wanted = before.peak_bytes if wanted is None else wanted
+        program = replace(program, in_place=True)
+        if plan_file is None and not too_large and memory(program, self.attention).peak_bytes <= wanted:
+            return program
         unknown = set(plan_file.graphs) - set(program.graphs) if plan_file is not None else ()
         if unknown:
             raise UsageError(f"{self.plan} plans the graph '{min(unknown)}'; there are {', '.join(program.graphs)}")
@@ -89,7 +93,7 @@ class FeatureSlicing(Pass):
 
 
 def carried_out(program: Program, choices: Mapping[str, Choice | None]) -> Program:
-    """A Program whose graphs run as chosen; those without a choice, or whose choice has no groups, stay as they are."""
+    """A Program whose graphs run as chosen, in place; those without a choice or without groups in it run whole."""
     realizer = Realizer()
 
     def sliced(op: Op) -> tuple[Op, ...]:
@@ -105,4 +109,5 @@ def carried_out(program: Program, choices: Mapping[str, Choice | None]) -> Progr
     graphs = {**program.graphs, **realizer.graphs}
     plan = Plan(tuple(phases))
     used = {call.graph for call, _ in plan.calls()}
-    return replace(program, graphs={name: graph for name, graph in graphs.items() if name in used}, plan=plan)
+    graphs = {name: graph for name, graph in graphs.items() if name in used}
+    return replace(program, graphs=graphs, plan=plan, in_place=True)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch.fx import GraphModule, Node
 
-from penstock.passes.analysis.aliases import Buffer, buffers_of
 from penstock.passes.analysis.axes import Axis, WholeError
 from penstock.passes.analysis.memory import Attention
+from penstock.passes.core.aliases import Buffer, buffers_of
 from penstock.passes.slicing.bodies import outline, part_of
 from penstock.passes.slicing.cuts import OPERATOR, Cut, at_borders, estimated, middle
 from penstock.passes.slicing.parts import Parts, choices, ladder, with_count

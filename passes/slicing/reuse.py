@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from torch.fx import Node
 
-from penstock.passes.analysis.aliases import Buffer
 from penstock.passes.analysis.axes import Axis, WholeError
+from penstock.passes.core.aliases import Buffer
 from penstock.passes.slicing.facts import Facts
 from penstock.passes.slicing.tiling import Tiling, Window, spans
 from penstock.passes.slicing.timeline import Timeline

@@ -19,10 +19,10 @@ from functools import cached_property
 import torch
 from torch.fx import Node
 
-from penstock.passes.analysis.aliases import is_view
 from penstock.passes.analysis.axes import Axis, CoarserError, Reach, WholeError, reach
 from penstock.passes.analysis.axes.reductions import reduces
 from penstock.passes.analysis.axes.rules import Needs
+from penstock.passes.core.aliases import is_view
 from penstock.passes.core.ops import CAUSAL_ATTENTION
 from penstock.passes.core.shapes import value_of
 from penstock.passes.slicing.facts import Facts

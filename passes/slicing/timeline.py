@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch.fx import GraphModule, Node
 
-from penstock.passes.analysis.aliases import Buffer, buffers_of, is_view
 from penstock.passes.analysis.memory import Attention, score_bytes
+from penstock.passes.core.aliases import Buffer, buffers_of, is_view
 from penstock.passes.core.ops import CAUSAL_ATTENTION
+from penstock.passes.core.overwriting import takeovers
 from penstock.passes.core.program import placeholders, result_nodes
-from penstock.passes.core.shapes import nbytes, value_of
+from penstock.passes.core.shapes import value_of
 from penstock.passes.slicing.facts import Facts, counted
 from penstock.passes.slicing.tiling import PART_OF, Spans, Tiling, Window, clipped
 
@@ -26,7 +27,7 @@ class Timeline:
     Attributes:
         nodes: its operators in order.
         live: bytes alive at the border before each operator, and after the last.
-        during: bytes alive while each operator runs.
+        during: bytes alive while each operator runs; a result may lie where an operand dies.
         base: for each node, the value that it looks into: itself, unless it is a view. Only bases pass from one step of
             a plan to the next; views are made again where they are used. One of several results is a base, too.
         last_use: for each base, the index of the last operator that uses it or a view of it; the number of operators
@@ -95,13 +96,15 @@ def timeline(
         last_use[base[result]] = count
         for buffer in buffers[result]:
             last[buffer] = count
+    arguments = {Buffer(parameter) for parameter in placeholders(module)}
+    taken_over = {buffers[operand][0] for operand in takeovers(nodes, last, arguments).values()}
     live, during = [0] * (count + 2), [0] * (count + 1)
     for buffer, made in first.items():
-        size = 0 if buffer.node in free else counted(_bytes(buffer), largest)
+        size = 0 if buffer.node in free else counted(buffer.bytes, largest)
         live[made + 1] += size
         live[last[buffer] + 1] -= size
         during[max(made, 0)] += size
-        during[min(last[buffer] + 1, count)] -= size
+        during[min(last[buffer] + 1 - (buffer in taken_over), count)] -= size
     for line in (live, during):
         for index in range(1, len(line)):
             line[index] += line[index - 1]
@@ -131,11 +134,6 @@ def _origins(nodes: Sequence[Node]) -> Iterator[int]:
         yield count
 
 
-def _bytes(buffer: Buffer) -> int:
-    value = value_of(buffer.node)
-    return nbytes(value if not isinstance(value, (tuple, list)) else value[buffer.index])
-
-
 def part_bytes(tiling: Tiling, found: Spans, attention: Attention) -> int:
     """The most bytes alive inside of one part: results in parts, and gathered windows."""
     facts = tiling.facts
@@ -163,12 +161,22 @@ def part_bytes(tiling: Tiling, found: Spans, attention: Attention) -> int:
             sizes[node] = counted(facts[node].bytes * (high - low) // tiling.axes[node].size, facts.largest)
             first[node] = index
         last[owner[node]] = index
-    for output in tiling.outputs:
-        last[owner[output]] = len(running) - 1
+    outputs = {owner[output] for output in tiling.outputs}
+    for holder in outputs:
+        last[holder] = len(running) - 1
     change = [0] * (len(running) + 1)
+    taken: set[object] = set()
+    for index, node in enumerate(running):
+        for key, source in tiling.sources[node].items() if owner[node] is node else ():
+            need = tiling.needs[node][key]
+            holder = owner.get(source, (source, need and need.axis)) if need is not None else None
+            dies = holder in sizes and holder not in outputs and last[holder] == index
+            if dies and source in facts[node].overwritable and sizes[holder] == sizes[node]:
+                taken.add(holder)
+                break
     for holder, size in sizes.items():
         change[first[holder]] += size
-        change[last[holder] + 1] -= size
+        change[last[holder] + (holder not in taken)] -= size
     most = live = 0
     for index, node in enumerate(running):
         live += change[index]
@@ -231,10 +239,16 @@ def run_peak(
     live = most = 0
     ending: dict[int, int] = {}
     for index, node in enumerate(nodes):
+        taken = 0
         if node in last:
             size = facts.counted(node)
             live += size
             ending[last[node]] = ending.get(last[node], 0) + size
-        most = max(most, live + (score_bytes(node) if attention == "materialized" else 0))
+            for operand in facts[node].overwritable:
+                buffer = views.get(operand)
+                if buffer is not None and last.get(buffer.node, -1) == index:
+                    taken = size
+                    break
+        most = max(most, live - taken + (score_bytes(node) if attention == "materialized" else 0))
         live -= ending.get(index, 0)
     return most, ending.get(len(nodes), 0)

@@ -9,7 +9,7 @@ import torch
 from torch.fx import Node
 from torch.fx.node import map_arg
 
-from penstock.passes.analysis.aliases import Buffer
+from penstock.passes.core.aliases import Buffer
 from penstock.passes.slicing.timeline import Timeline
 
 

@@ -69,7 +69,7 @@ def write_compiled(
     with deciding(Database(tuning) if tuning is not None else RulesOwn()):
         compiled = compile_program(legal, target)
     launches = _lay_out(compiled, legal, target)
-    figures = memory(program)
+    figures = memory(dataclasses.replace(program, in_place=True))  # as the runner works
     counts = launch_counts(compiled.bodies, cost(legal).runs)
     shown = tuple(_shown(kernel, counts.get(index, 0), target) for index, kernel in enumerate(compiled.kernels))
     description = Description(

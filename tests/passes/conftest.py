@@ -18,6 +18,7 @@ from penstock.passes.core.printer import format_graph, op_name
 from penstock.passes.core.program import Program
 from penstock.passes.core.structure import leaves_of
 from penstock.passes.core.verify import compare
+from tests.passes.analysis.graphs import GraphBuilder
 
 TOLERANCE = {
     torch.float32: 1e-5,
@@ -97,3 +98,9 @@ def assert_listing() -> Callable[[Program, str], None]:
 def op_names() -> Callable[[Program], list[str]]:
     """`op_names(program)`: the operators of the graph ``main`` in order, as the printer writes them."""
     return lambda program: [op_name(node) for node in program.graphs["main"].graph.nodes if node.op == "call_function"]
+
+
+@pytest.fixture
+def build() -> GraphBuilder:
+    """Builds small graphs node by node."""
+    return GraphBuilder()

@@ -9,7 +9,7 @@ import torch
 from torch._ops import OpOverload
 from torch.fx import Graph, Node
 
-from penstock.passes.core.shapes import value_of
+from penstock.passes.core.shapes import nbytes, value_of
 
 aten = torch.ops.aten
 
@@ -25,6 +25,23 @@ class Buffer:
 
     node: Node
     index: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+        value = value_of(self.node)
+        return nbytes(value if isinstance(value, torch.Tensor) else value[self.index])
+
+
+def buffer_of(node: Node) -> Buffer | None:
+    """The buffer that a tensor looks into; None for weights and their views."""
+    while is_view(node):
+        source = node.args[0]
+        assert isinstance(source, Node)
+        if node.target is operator.getitem and not is_view(source):
+            return Buffer(source, int(node.args[1]))  # type: ignore[arg-type]
+        node = source
+    return None if node.op == "get_attr" else Buffer(node)
 
 
 def buffers_of(graph: Graph) -> dict[Node, tuple[Buffer, ...]]:

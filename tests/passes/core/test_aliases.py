@@ -5,7 +5,7 @@ import operator
 import pytest
 import torch
 
-from penstock.passes.analysis.aliases import Buffer, buffers_of, is_view
+from penstock.passes.core.aliases import Buffer, buffers_of, is_view
 from tests.passes.analysis.graphs import GraphBuilder
 
 aten = torch.ops.aten
