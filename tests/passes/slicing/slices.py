@@ -68,7 +68,8 @@ def realized(program: Program, planner: Planner, schedule: Schedule) -> Program:
     ops = realizer.ops(planner, schedule, call.args, call.results, "main")
     plan = Plan((Phase("main", (ops,)),))
     used = {call.graph for call, _ in plan.calls()}
-    sliced = replace(program, graphs={name: realizer.graphs[name] for name in used}, plan=plan)
+    graphs = {name: realizer.graphs[name] for name in used}
+    sliced = replace(program, graphs=graphs, plan=plan, in_place=True)
     dialect.check(sliced, "the test")
     return sliced
 
