@@ -6,6 +6,7 @@ becomes a function of its own whose parameters are all buffers that it touches, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -105,10 +106,18 @@ class _Uses:
         self._vars: list[Any] = []
         self._written: list[Any] = []
 
+        self._analyzer = tvm.sym.Analyzer()
+
         def block(node: Any) -> None:
             self._written.extend(region.source for region in node.writes)
+            for var in node.iter_vars:
+                self._analyzer.bind(var.var, var.dom)
+
+        def loop(node: Any) -> None:
+            self._analyzer.bind(node.loop_var, tvm.ir.Range.from_min_extent(node.min, node.extent))
 
         visits = [
+            (tirx.For, loop),
             (tvm.ir.TensorLoad, self._loads.append),
             (tirx.BufferStore, self._stores.append),
             (tvm.ir.Var, self._vars.append),
@@ -128,23 +137,26 @@ class _Uses:
         loads = [load for load in self._loads if load.source.same_as(operand)]
         if len(stores) != 1 or not loads or any(load.source.same_as(result) for load in self._loads):
             return False
-        if (str(result.dtype), _extents(result)) != (str(operand.dtype), _extents(operand)):
+        if str(result.dtype) != str(operand.dtype) or _count(result) != _count(operand):
             return False
         inside: list[Any] = []
         tvm_ffi.structural_walk(stores[0].value, (tvm.ir.TensorLoad, inside.append))
         inside = [load for load in inside if load.source.same_as(operand)]
         place = _place(result, stores[0])
-        return len(inside) == len(loads) and all(_same(_place(operand, load), place) for load in inside)
+        return len(inside) == len(loads) and all(self._same(_place(operand, load), place) for load in inside)
+
+    def _same(self, left: Any, right: Any) -> bool:
+        return tvm_ffi.structural_equal(left, right) or self._analyzer.can_prove_equal(left, right)
 
 
-def _extents(buffer: Any) -> list[int]:
-    return [int(extent) for extent in buffer.shape if int(extent) != 1]
+def _count(buffer: Any) -> int:
+    return math.prod(int(extent) for extent in buffer.shape)
 
 
-def _place(buffer: Any, access: Any) -> list[Any]:
-    """The indices of an access, without those of dimensions that have only one."""
-    return [index for index, extent in zip(access.indices, buffer.shape, strict=True) if int(extent) != 1]
-
-
-def _same(left: list[Any], right: list[Any]) -> bool:
-    return all(tvm_ffi.structural_equal(a, b) for a, b in zip(left, right, strict=True))
+def _place(buffer: Any, access: Any) -> Any:
+    """Which of its elements an access touches, counted row by row: views of one memory have different indices."""
+    place: Any = tirx.const(0, "int32")
+    for index, extent in zip(access.indices, buffer.shape, strict=True):
+        if int(extent) != 1:
+            place = place * int(extent) + index
+    return place

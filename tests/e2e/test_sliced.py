@@ -22,11 +22,11 @@ pytestmark = [pytest.mark.models, pytest.mark.native]
         ("unet2d", 0.5, "llvm"),
         ("animatediff_unet", 0.5, "llvm"),
         ("mamba", 0.6, "llvm"),
-        ("ltx_dit", 0.75, "llvm"),
-        ("wan_dit", 0.75, "llvm"),
+        ("ltx_dit", 0.6, "llvm"),
+        ("wan_dit", 0.65, "llvm"),
         ("svd_vae_decoder", 0.6, "llvm"),
         ("unet2d", 0.5, "opencl"),
-        ("wan_dit", 0.75, "opencl"),
+        ("wan_dit", 0.65, "opencl"),
     ],
 )
 def test_a_sliced_model_equals_eager(name: str, share: float, target: str, tmp_path: Path) -> None:
@@ -43,8 +43,8 @@ def test_a_sliced_model_equals_eager(name: str, share: float, target: str, tmp_p
     sliced = penstock.optimize(program, target, budget, pipeline="none")
     assert any(isinstance(op, SliceLoop) for op in sliced.plan.ops())
     artifact = penstock.compile(sliced, target, tmp_path / "net.penstock", cache=False)
-    memory = artifact.manifest.memory
-    assert memory.arena_bytes <= 1.05 * max(memory.lower_bound_bytes, penstock.memory(sliced).activation_bytes)
+    planned = penstock.memory(sliced).activation_bytes
+    assert 0.95 * planned <= artifact.manifest.memory.arena_bytes <= 1.05 * planned
     loaded = penstock.load(artifact.path)
     for _ in range(2):
         torch.testing.assert_close(loaded(*args), expected, rtol=1e-4, atol=1e-4)

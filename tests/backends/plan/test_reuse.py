@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from penstock.backends.plan.launches import Body, Copy, Kernel, Launch, Storage, Type, Value
+from penstock.backends.plan.launches import Body, Copy, Kernel, Launch, Loop, Storage, Type, Value
 from penstock.backends.plan.reuse import coalesce, in_place
 
 ROW = Type("float32", (16,))
@@ -11,7 +11,7 @@ def kernel(*in_place: tuple[int, int]) -> Kernel:
     return Kernel("k", "k", "", "opencl", (ROW, ROW), (1,), in_place)
 
 
-def body(ops: tuple[Launch | Copy, ...], spaces: str) -> Body:
+def body(ops: tuple[Launch | Copy | Loop, ...], spaces: str) -> Body:
     """Storages p(arameter) and l(ocal), one value in each; W is a local of double size with a value per half after."""
     storages, values = [], []
     for index, letter in enumerate(spaces):
@@ -41,6 +41,20 @@ def test_an_operand_needed_later_stays() -> None:
 def test_a_kernel_that_may_not_does_not() -> None:
     chain = body((Launch(0, (0, 1)), Launch(0, (1, 2))), "plp")
     assert in_place(chain, [kernel()]).values == chain.values
+
+
+def test_an_argument_that_dies_is_written_over() -> None:
+    chain = body((Launch(0, (0, 1)), Launch(0, (1, 2))), "pll")
+    assert {value.storage for value in in_place(chain, [kernel((1, 0))], {0}).values} == {0}
+    one = body((Launch(0, (0, 1)),), "pp")
+    assert in_place(one, [kernel((1, 0))], {0}).over == {1: 0}
+    assert in_place(one, [kernel((1, 0))]).over == {}
+
+
+def test_every_iteration_finds_what_was_made_before_the_loop() -> None:
+    ops = (Launch(0, (0, 1)), Loop(3, (Launch(0, (1, 2)), Launch(0, (2, 3)))))
+    merged = in_place(body(ops, "plll"), [kernel((1, 0))], {0})
+    assert merged.values[1].storage != merged.values[2].storage == merged.values[3].storage
 
 
 def test_parts_are_made_in_the_whole() -> None:
