@@ -146,7 +146,7 @@ class _Uses:
         return len(inside) == len(loads) and all(self._same(_place(operand, load), place) for load in inside)
 
     def _same(self, left: Any, right: Any) -> bool:
-        return tvm_ffi.structural_equal(left, right) or self._analyzer.can_prove_equal(left, right)
+        return bool(tvm_ffi.structural_equal(left, right) or self._analyzer.can_prove_equal(left, right))
 
 
 def _count(buffer: Any) -> int:
