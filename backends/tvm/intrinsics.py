@@ -18,6 +18,7 @@ from penstock.backends.tvm.vector_math import erf, same_lanes
 
 _PLAIN = ("acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "tan")
 _ABOVE_TVM = 99
+_COMPARISONS = (tirx.LT, tirx.LE, tirx.GT, tirx.GE, tirx.EQ, tirx.NE)
 
 
 @cache
@@ -54,6 +55,24 @@ def spell_constants(function: Any) -> Any:
         return tirx.Add(tirx.FloatImm(dtype, float(written)), tirx.FloatImm(dtype, float(exact - written)))
 
     return function.with_body(tvm_ffi.structural_map(function.body, (tirx.FloatImm, spell)))
+
+
+def spell_masks(function: Any) -> Any:
+    """A device function whose choices between vectors have conditions of which every lane is 0 or -1.
+
+    OpenCL's ``select`` looks at the highest bit of a lane. A comparison of vectors sets all bits; a flag that was
+    loaded, or compared as a scalar and repeated, is 1, and would choose like 0.
+    """
+
+    def spell(node: Any) -> Any:
+        lanes = tvm_ffi.dtype(str(node.condition.ty.dtype)).lanes
+        if lanes == 1 or isinstance(node.condition, _COMPARISONS):
+            return node
+        flags = tirx.Cast(f"int32x{lanes}", node.condition)
+        condition = tirx.NE(flags, tirx.Broadcast(tirx.IntImm("int32", 0), lanes))
+        return tirx.Select(condition, node.true_value, node.false_value)
+
+    return function.with_body(tvm_ffi.structural_map(function.body, (tirx.Select, spell)))
 
 
 def _erf(call: Any) -> Any:

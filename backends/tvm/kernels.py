@@ -19,7 +19,7 @@ from tvm.ir.instrument import pass_instrument
 
 from penstock.backends.plan.launches import Extent, Kernel, Type
 from penstock.backends.targets import Target
-from penstock.backends.tvm.intrinsics import spell_constants
+from penstock.backends.tvm.intrinsics import spell_constants, spell_masks
 from penstock.backends.tvm.nests import Nest
 from penstock.backends.tvm.pocl import inlined
 from penstock.backends.tvm.work import work_of
@@ -73,9 +73,8 @@ def _gpu_kernel(
     function = _with_every_parameter(function, nest)
     extents = thread_extents(function.body)
     generate = tvm.get_global_func(f"target.build.{target.kind}")
-    source = (
-        str(generate(tvm.IRModule({entry: spell_constants(function)}), built_for).inspect_source("")).strip() + "\n"
-    )
+    function = spell_constants(spell_masks(function) if target.kind == "opencl" else function)
+    source = str(generate(tvm.IRModule({entry: function}), built_for).inspect_source("")).strip() + "\n"
     return _described(
         name,
         nest,

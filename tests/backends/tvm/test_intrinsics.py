@@ -29,3 +29,20 @@ def test_the_lowest_float_survives_in_metal(tmp_path: Path) -> None:
     program = capture_module(Function(masked), args)
     (actual,) = simulation_of(program, tmp_path, "apple-a18-pro").run(args)
     torch.testing.assert_close(actual, reference.run(program, args)[0])
+
+
+class Gate(torch.nn.Module):
+    """A choice by a flag, behind a product that is stored in vectors."""
+
+    def __init__(self, flag: bool) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(32, 32)
+        self.register_buffer("flag", torch.tensor([[flag]]))
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.where(self.flag, y, torch.zeros_like(y)) * self.linear(x)
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_a_flag_chooses_between_vectors(flag: bool, tmp_path: Path) -> None:
+    assert_equals_eager(Gate(flag), (torch.randn(1, 32), torch.randn(1, 32)), tmp_path)
