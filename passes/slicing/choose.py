@@ -44,20 +44,27 @@ def choose(program: Program, call: Call, room: int, attention: Attention, larges
         largest: bytes that no single value may exceed; None for no limit.
     """
     program = replace(program, in_place=True)
+    plain = planner_of(program, call.graph, attention, largest=largest)
+    other = _recomputing(plain, room)
     found: list[tuple[float, int, Planner]] = []
     for depth in range(DEPTH + 1 if room else 0):
-        planner = planner_of(program, call.graph, attention, room if depth else None, depth, largest)
-        schedule = planner.plan(room)
+        planner = other if depth else plain
+        schedule = planner.plan(room, depth)
         if schedule is not None:
             found.append((schedule.cost, depth, planner))
             if schedule.seconds <= _SLOW[depth] * sum(map(seconds_of, planner.line.nodes)):
                 break
     for _, depth, planner in sorted(found, key=lambda each: each[:2]):
-        schedule = _fitting(program, call, planner, room)
+        schedule = _fitting(program, call, planner, room, depth)
         if schedule is not None:
             return Choice(planner, schedule, room if depth else None)
-    planner = planner_of(program, call.graph, attention, room, largest=largest)
-    return Choice(planner, planner.least(), room)
+    return Choice(other, other.least(), room)
+
+
+def _recomputing(planner: Planner, recompute: int) -> Planner:
+    """The planner of a graph in which values that wait are made again; the same one where there are none."""
+    module = rematerialized(planner.module, planner.line, recompute)
+    return planner if module is planner.module else Planner(module, planner.attention, largest=planner.largest)
 
 
 def planner_of(
@@ -65,20 +72,15 @@ def planner_of(
     graph: str,
     attention: Attention,
     recompute: int | None = None,
-    depth: int = 1,
     largest: int | None = None,
 ) -> Planner:
     """The planner of one graph; see `Choice`.
 
     Args:
-        depth: how often parts may be cut again.
         largest: bytes that no single value may exceed; None for no limit.
     """
-    module = prepared(program.graphs[graph])
-    planner = Planner(module, attention, depth=depth, largest=largest)
-    if recompute is None:
-        return planner
-    return Planner(rematerialized(module, planner.line, recompute), attention, depth=depth, largest=largest)
+    planner = Planner(prepared(program.graphs[graph]), attention, largest=largest)
+    return planner if recompute is None else _recomputing(planner, recompute)
 
 
 def curve(program: Program, call: Call, attention: Attention, points: int) -> Iterator[Schedule]:
@@ -90,7 +92,7 @@ def curve(program: Program, call: Call, attention: Attention, points: int) -> It
     ratio = (floor.bytes / unsliced.bytes) ** (1 / points)
     for point in range(1, points):
         room = int(unsliced.bytes * ratio**point)
-        found = planner.plan(room, nested=False)
+        found = planner.plan(room, depth=0)
         if found is None:
             found = planner_of(program, call.graph, attention, room).plan(room)
         if found is not None:
@@ -98,14 +100,14 @@ def curve(program: Program, call: Call, attention: Attention, points: int) -> It
     yield floor
 
 
-def _fitting(program: Program, call: Call, planner: Planner, room: int) -> Schedule | None:
+def _fitting(program: Program, call: Call, planner: Planner, room: int, depth: int) -> Schedule | None:
     """A schedule under a number of bytes, as measured.
 
     A part may need a copy where the whole needs none: then the plan is made anew with that much less room.
     """
     wanted = room
     for _ in range(_TRIES):
-        schedule = planner.plan(wanted)
+        schedule = planner.plan(wanted, depth)
         if schedule is None:
             return None
         excess = _measured(program, call, planner, schedule) - room

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from torch.fx import Node
@@ -51,40 +52,72 @@ class Cut:
         return self.parts.count, self.bytes if self.inner is not None else None
 
 
-def estimated(tiling: Tiling, parts: Parts, attention: Attention, reduction: Node | None) -> Cut:
-    """A loop whose parts run as they are.
+class Estimate:
+    """A loop whose parts run as they are; what it costs is found out as far as it is asked for.
 
     Args:
         reduction: what is kept of each part in a sweep; None where the parts are.
 
     Raises:
-        WholeError: there cannot be these parts.
+        WholeError: by everything, where there cannot be these parts.
     """
-    facts, usual, borders = tiling.facts, middle(tiling, parts), list(at_borders(tiling, parts))
-    sizes = [(usual, parts.count)] if parts.is_even else [(usual, parts.count - 1), (borders[-1], 1)]
-    seconds = flops = 0.0
-    again = set(tiling.hoisted)
-    for node in usual.made:
-        once = 1 if reduction is None and node not in again else 0  # a sweep makes what will be made again
-        positions = taken = 0.0
-        for part, count in sizes:
-            low, high = part.made.get(node, (0, 0))
-            positions += count * (high - low)
-            taken += count * _seconds_of_part(tiling, node, high - low) if high > low else 0.0
-        seconds += max(0.0, taken - once * facts[node].seconds)
-        seconds += (parts.count - once) * LAUNCH * (facts[node].seconds > 0)
-        flops += max(0.0, positions / tiling.axes[node].size - once) * facts[node].flops
-    for source, axis in usual.windows:
-        if not axis.is_contiguous(facts[source].shape):
-            seconds += 2 * facts[source].bytes / BYTES_PER_SECOND
-    held = max(part_bytes(tiling, each, attention) for each in (usual, *borders))
-    if reduction is not None:
-        held += parts.count * facts[reduction].bytes
-    else:
-        for output in tiling.outputs:
+
+    def __init__(self, tiling: Tiling, parts: Parts, attention: Attention, reduction: Node | None) -> None:
+        self._tiling = tiling
+        self._parts = parts
+        self._attention: Attention = attention
+        self._reduction = reduction
+
+    def fits(self, room: int) -> bool:
+        """Whether it needs no more than some bytes."""
+        return self._usual_bytes <= room and self.bytes <= room
+
+    @cached_property
+    def bytes(self) -> int:
+        """The most alive at once that belongs to one part."""
+        return max(self._usual_bytes, *(self._bytes_of(part) for part in self._borders))
+
+    @cached_property
+    def cut(self) -> Cut:
+        """The loop."""
+        tiling, parts, facts, reduction = self._tiling, self._parts, self._tiling.facts, self._reduction
+        usual = self._usual
+        sizes = [(usual, parts.count)] if parts.is_even else [(usual, parts.count - 1), (self._borders[-1], 1)]
+        seconds = flops = 0.0
+        again = set(tiling.hoisted)
+        for node in usual.made:
+            once = 1 if reduction is None and node not in again else 0  # a sweep makes what will be made again
+            positions = taken = 0.0
+            for part, count in sizes:
+                low, high = part.made.get(node, (0, 0))
+                positions += count * (high - low)
+                taken += count * _seconds_of_part(tiling, node, high - low) if high > low else 0.0
+            seconds += max(0.0, taken - once * facts[node].seconds)
+            seconds += (parts.count - once) * LAUNCH * (facts[node].seconds > 0)
+            flops += max(0.0, positions / tiling.axes[node].size - once) * facts[node].flops
+        for source, axis in usual.windows:
+            if not axis.is_contiguous(facts[source].shape):
+                seconds += 2 * facts[source].bytes / BYTES_PER_SECOND
+        for output in tiling.outputs if reduction is None else ():
             if not tiling.axes[output].is_contiguous(facts[output].shape):
                 seconds += 2 * facts[output].bytes / BYTES_PER_SECOND
-    return Cut(parts, held, seconds, flops, len(usual.made) * kinds(tiling, usual, parts))
+        return Cut(parts, self.bytes, seconds, flops, len(usual.made) * kinds(tiling, usual, parts))
+
+    @cached_property
+    def _usual(self) -> Spans:
+        return middle(self._tiling, self._parts)
+
+    @cached_property
+    def _borders(self) -> list[Spans]:
+        return list(at_borders(self._tiling, self._parts))
+
+    @cached_property
+    def _usual_bytes(self) -> int:
+        return self._bytes_of(self._usual)
+
+    def _bytes_of(self, part: Spans) -> int:
+        kept = self._parts.count * self._tiling.facts[self._reduction].bytes if self._reduction is not None else 0
+        return part_bytes(self._tiling, part, self._attention) + kept
 
 
 def middle(tiling: Tiling, parts: Parts) -> Spans:

@@ -12,7 +12,7 @@ from penstock.passes.analysis.axes import Axis, WholeError
 from penstock.passes.analysis.memory import Attention
 from penstock.passes.core.aliases import Buffer, buffers_of
 from penstock.passes.slicing.bodies import outline, part_of
-from penstock.passes.slicing.cuts import OPERATOR, Cut, at_borders, estimated, middle
+from penstock.passes.slicing.cuts import OPERATOR, Cut, Estimate, at_borders, middle
 from penstock.passes.slicing.parts import Parts, choices, ladder, with_count
 from penstock.passes.slicing.reuse import Memory
 from penstock.passes.slicing.tiling import Tiler, Tiling, looked_at
@@ -59,6 +59,12 @@ class Group:
         """What plans are compared by."""
         hoist = self.hoist.cost if self.hoist is not None else 0.0
         return hoist + self.cut.cost + sum(sweep.cost for sweep in self.sweeps)
+
+    @property
+    def depth(self) -> int:
+        """How often parts are cut again."""
+        inside = [cut.inner for cut in (self.cut, *self.sweeps)]
+        return max((1 + each.depth for each in (*inside, self.hoist) if each is not None), default=0)
 
     @property
     def flops(self) -> float:
@@ -119,23 +125,23 @@ class Groups:
         self._facts = self._tiler.facts
         self._tilings: dict[tuple[int, int, Axis, bool], Tiling | None] = {}
         self._frames: dict[tuple[int, int, Axis, bool], _Frame] = {}
-        self._parts: dict[tuple[_Loop, Parts], Cut | None] = {}
+        self._parts: dict[tuple[_Loop, Parts], Estimate] = {}
         self._inner: dict[tuple[_Loop, Parts, int], Planner] = {}
         self._before: dict[tuple[int, int, Axis, bool], Planner] = {}
         self._memory = Memory(line, self.views, self._facts)
 
-    def of(self, start: int, stop: int, budget: int, nested: bool) -> list[Group]:
+    def of(self, start: int, stop: int, budget: int, depth: int) -> list[Group]:
         """The groups that make a run under a budget, one for each axis of its largest result at most.
 
         Args:
-            nested: whether parts may be cut again.
+            depth: how often parts may be cut again.
         """
         seed = self._seed(start, stop)
         if seed is None or self.line.live[start] > budget:
             return []
         shape = self._facts[seed].shape
         axes = [Axis.of(shape, dim) for dim, extent in enumerate(shape) if extent > 1]
-        found = (self._along(start, stop, seed, axis, budget, nested) for axis in axes)
+        found = (self._along(start, stop, seed, axis, budget, depth) for axis in axes)
         return [group for group in found if group is not None]
 
     def made(self, start: int, stop: int) -> list[Node]:
@@ -158,7 +164,7 @@ class Groups:
         kept = self.kept(tiling, stop)
         return (*outline(self.module, self.line.with_views(tiling.hoisted), kept, name), kept)
 
-    def _along(self, start: int, stop: int, seed: Node, axis: Axis, budget: int, nested: bool) -> Group | None:
+    def _along(self, start: int, stop: int, seed: Node, axis: Axis, budget: int, depth: int) -> Group | None:
         for sweeping in (False, True):
             tiling = self._tiling(start, stop, seed, axis, sweeping)
             if tiling is None or (sweeping and not tiling.sweeps):
@@ -168,22 +174,19 @@ class Groups:
                 continue
             hoist: Schedule | None = None
             if frame.hoist > budget:
-                hoist = (
-                    self._hoist((start, stop, axis, sweeping), tiling, budget, self.line.live[start])
-                    if nested
-                    else None
-                )
+                if depth:
+                    hoist = self._hoist((start, stop, axis, sweeping), tiling, budget - self.line.live[start], depth)
                 if hoist is None:
                     continue
             sweeps: list[Cut] = []
             for sweep in tiling.sweeps:
-                cut = self._cut(_Loop(start, stop, axis, sweep.node), sweep.tiling, budget - frame.before, nested)
+                cut = self._cut(_Loop(start, stop, axis, sweep.node), sweep.tiling, budget - frame.before, depth)
                 if cut is None:
                     break
                 sweeps.append(cut)
             if len(sweeps) < len(tiling.sweeps):
                 continue
-            cut = self._cut(_Loop(start, stop, axis), tiling, budget - frame.base, nested)
+            cut = self._cut(_Loop(start, stop, axis), tiling, budget - frame.base, depth)
             if cut is not None:
                 return self._assembled(start, stop, axis, tiling, frame, cut, tuple(sweeps), hoist)
         return None
@@ -195,6 +198,7 @@ class Groups:
         cut: tuple[int, int | None],
         sweeps: Sequence[tuple[int, int | None]],
         hoisted: int | None,
+        depth: int = 1,
     ) -> Group:
         """A group that is given, not chosen.
 
@@ -204,6 +208,7 @@ class Groups:
             cut: the parts of the main loop, and the bytes to which each is cut again.
             sweeps: likewise for each sweep.
             hoisted: the bytes to which what is hoisted is cut; None where it runs as it is.
+            depth: how often parts that are cut again may be cut, this time included.
 
         Raises:
             WholeError: the run cannot be made so; the text says why.
@@ -225,22 +230,22 @@ class Groups:
         if hoisted is not None and not tiling.hoisted:
             raise WholeError("it hoists nothing")
         frame = self._frame(start, stop, tiling)
-        made_before = hoisted is not None and self._hoist((start, stop, axis, bool(sweeps)), tiling, hoisted, 0)
+        made_before = hoisted is not None and self._hoist((start, stop, axis, bool(sweeps)), tiling, hoisted, depth)
         if hoisted is not None and not made_before:
             raise WholeError(f"what runs before it cannot be cut to {hoisted} bytes")
         loops = [
-            self._given_cut(_Loop(start, stop, axis, sweep.node), sweep.tiling, *each)
+            self._given_cut(_Loop(start, stop, axis, sweep.node), sweep.tiling, *each, depth)
             for sweep, each in zip(tiling.sweeps, sweeps, strict=True)
         ]
-        main = self._given_cut(_Loop(start, stop, axis), tiling, *cut)
+        main = self._given_cut(_Loop(start, stop, axis), tiling, *cut, depth)
         hoist = made_before or None
         return self._assembled(start, stop, axis, tiling, frame, main, tuple(loops), hoist)
 
-    def _given_cut(self, loop: _Loop, tiling: Tiling, count: int, again: int | None) -> Cut:
+    def _given_cut(self, loop: _Loop, tiling: Tiling, count: int, again: int | None, depth: int) -> Cut:
         parts = with_count(tiling.size, tiling.unit, count)
         if again is None:
-            return estimated(tiling, parts, self._attention, loop.reduction)
-        cut = self._again(loop, tiling, parts, again, borders=True)
+            return self._part(loop, tiling, parts).cut
+        cut = self._again(loop, tiling, parts, again, depth, borders=True)
         if cut is None:
             raise WholeError(f"its parts cannot be cut again to {again} bytes")
         return cut
@@ -301,42 +306,51 @@ class Groups:
         live = self.line.live[start]
         return _Frame(live + stays + made, live + stays, live + most, reuses)
 
-    def _hoist(self, key: tuple[int, int, Axis, bool], tiling: Tiling, budget: int, waiting: int) -> Schedule | None:
+    def _hoist(self, key: tuple[int, int, Axis, bool], tiling: Tiling, room: int, depth: int) -> Schedule | None:
         """How what is hoisted can be cut."""
         if key not in self._before:
             self._before[key] = self._inner_planner(self.hoisted(tiling, key[1], "before")[0])
-        return self._before[key].plan(budget - waiting)
+        return self._before[key].plan(room, depth - 1)
 
-    def _cut(self, loop: _Loop, tiling: Tiling, room: int, nested: bool) -> Cut | None:
+    def _cut(self, loop: _Loop, tiling: Tiling, room: int, depth: int) -> Cut | None:
         """The cheapest parts that need no more than some bytes."""
 
         def fits(parts: Parts) -> bool:
-            cut = self._part(loop, tiling, parts)
-            return cut is not None and cut.bytes <= room
+            try:
+                return self._part(loop, tiling, parts).fits(room)
+            except WholeError:  # so thin that a part is nothing but padding
+                return False
 
         rungs = [*ladder(tiling.size, tiling.unit)]
-        while rungs and self._part(loop, tiling, rungs[-1]) is None:
-            rungs.pop()  # so thin that a part is nothing but padding
+        while rungs and not fits(rungs[-1]):
+            if self._is_possible(loop, tiling, rungs[-1], room):
+                return self._nested(loop, tiling, room, depth, rungs) if depth else None
+            rungs.pop()
         if not rungs:
             return None
-        if not fits(rungs[-1]):
-            return self._nested(loop, tiling, room, rungs) if nested else None
         at = _first(rungs, fits)
         tried = rungs[at : at + 1] if rungs[at].is_even else rungs[at : at + 2]
         if at and self._may_gain(loop, tiling, rungs[at - 1], rungs[at]):
             known = choices(tiling.size, tiling.unit)
             between = known[known.index(rungs[at - 1]) + 1 : known.index(rungs[at])]
             tried += between[_first(between, fits) :][:1]
-        cuts = [self._part(loop, tiling, parts) for parts in tried]
-        return min((cut for cut in cuts if cut is not None), key=lambda cut: cut.cost)
+        return min((self._part(loop, tiling, each).cut for each in tried if fits(each)), key=lambda cut: cut.cost)
 
-    def _nested(self, loop: _Loop, tiling: Tiling, room: int, rungs: Sequence[Parts]) -> Cut | None:
+    def _is_possible(self, loop: _Loop, tiling: Tiling, parts: Parts, room: int) -> bool:
+        """Whether there can be parts that do not fit, as far as that matters."""
+        try:
+            self._part(loop, tiling, parts).fits(room)
+        except WholeError:
+            return False
+        return True
+
+    def _nested(self, loop: _Loop, tiling: Tiling, room: int, depth: int, rungs: Sequence[Parts]) -> Cut | None:
         """Parts that are cut again: few large ones or many small ones, whichever adds less time."""
         found: list[Cut] = []
         low, high = 0, len(rungs) - 1
         at = high
         while low <= high:
-            cut = self._again(loop, tiling, rungs[at], room, borders=False)
+            cut = self._again(loop, tiling, rungs[at], room, depth, borders=False)
             if cut is None and not found:
                 return None
             if cut is None:
@@ -346,15 +360,16 @@ class Groups:
                 high = at - 1
             at = (low + high) // 2
         for cut in sorted(found, key=lambda each: each.cost):
-            checked = self._again(loop, tiling, cut.parts, room, borders=True)
+            checked = self._again(loop, tiling, cut.parts, room, depth, borders=True)
             if checked is not None:
                 return checked
         return None
 
-    def _again(self, loop: _Loop, tiling: Tiling, parts: Parts, room: int, borders: bool) -> Cut | None:
+    def _again(self, loop: _Loop, tiling: Tiling, parts: Parts, room: int, depth: int, borders: bool) -> Cut | None:
         """Parts that are cut again: the one in the middle, and those at the borders, which pad or are smaller."""
-        once = self._part(loop, tiling, parts)
-        if once is None:
+        try:
+            once = self._part(loop, tiling, parts).cut
+        except WholeError:
             return None
         held, seconds, worst, usual = 0, 0.0, None, None
         for place, found in enumerate((middle(tiling, parts), *(at_borders(tiling, parts) if borders else ()))):
@@ -364,7 +379,7 @@ class Groups:
                 self._inner[key] = self._inner_planner(body.module)
             gathered = sum(gathered_bytes(tiling, found, window) for window in found.windows)
             inner = self._inner[key].adopted(usual, room - gathered) if usual is not None else None
-            inner = inner or self._inner[key].plan(room - gathered)
+            inner = inner or self._inner[key].plan(room - gathered, depth - 1)
             if inner is None:
                 return None
             usual = usual or inner
@@ -376,20 +391,20 @@ class Groups:
         flops, operators = once.flops + parts.count * inner_flops, once.operators + kinds * inner_operators
         return Cut(parts, held, once.seconds + parts.count * seconds, flops, operators, worst)
 
-    def _part(self, loop: _Loop, tiling: Tiling, parts: Parts) -> Cut | None:
-        """A loop whose parts run as they are; None where there cannot be these parts."""
+    def _part(self, loop: _Loop, tiling: Tiling, parts: Parts) -> Estimate:
+        """A loop whose parts run as they are."""
         key = loop, parts
         if key not in self._parts:
-            try:
-                self._parts[key] = estimated(tiling, parts, self._attention, loop.reduction)
-            except WholeError:
-                self._parts[key] = None
+            self._parts[key] = Estimate(tiling, parts, self._attention, loop.reduction)
         return self._parts[key]
 
     def _may_gain(self, loop: _Loop, tiling: Tiling, fewer: Parts, more: Parts) -> bool:
         """Whether a number of parts in between may save more than one more kind of part costs."""
-        one, other = self._part(loop, tiling, fewer), self._part(loop, tiling, more)
-        return one is None or other is None or other.cost - one.cost > OPERATOR * len(tiling.sliced)
+        try:
+            least = self._part(loop, tiling, fewer).cut.cost
+        except WholeError:
+            return True
+        return self._part(loop, tiling, more).cut.cost - least > OPERATOR * len(tiling.sliced)
 
 
 def _first(rungs: Sequence[Parts], fits: Callable[[Parts], bool]) -> int:

@@ -52,6 +52,11 @@ class Schedule:
         return sum(group.cost for group in self.groups)
 
     @property
+    def depth(self) -> int:
+        """How often parts are cut again."""
+        return max((group.depth for group in self.groups), default=0)
+
+    @property
     def operators(self) -> int:
         """Of all the graphs that the groups need, about."""
         return sum(cut.operators for group in self.groups for cut in (group.cut, *group.sweeps))
@@ -68,7 +73,6 @@ class Planner:
     Args:
         attention: whether kernels of attention store their scores.
         free: arguments that lie in memory of the caller and do not count.
-        depth: how often parts may be cut again.
         known: planners of graphs of parts by their structure; blocks that are alike have parts that are alike.
         largest: bytes that no single value may exceed; None for no limit.
     """
@@ -78,7 +82,6 @@ class Planner:
         module: GraphModule,
         attention: Attention = "fused",
         free: frozenset[Node] = frozenset(),
-        depth: int = 1,
         known: dict[Any, Planner] | None = None,
         largest: int | None = None,
     ) -> None:
@@ -86,25 +89,24 @@ class Planner:
         self.attention = attention
         self.line: Timeline = timeline(module, attention, free, largest)
         self.groups = Groups(module, self.line, attention, self._alike, largest)
-        self._largest = largest
-        self._depth = depth
+        self.largest = largest
         self._is_part = bool(free)  # it is asked often, and its time is a small share
         self._seconds = sum(map(seconds_of, self.line.nodes))
         self._known: dict[Any, Planner] = {} if known is None else known
-        self._plans: dict[tuple[int, bool], Schedule | None] = {}
+        self._plans: dict[tuple[int, int], Schedule | None] = {}
         self._twins = Twins(self.line, self.groups.views)
         self._endings: dict[Any, tuple[int, list[Group]]] = {}  # the border of the first of runs alike, and its groups
-        self._hopeless = {False: 0, True: 0}  # budgets for which nothing was found, without and with nesting
+        self._hopeless: dict[int, int] = {}  # for each depth, the largest budget for which nothing was found
 
     def inner(self, body: GraphModule) -> Planner:
         """A planner for the graph of a part, whose arguments lie in memory that is counted outside."""
         body = prepared(body)
         free = frozenset(placeholders(body))
-        return Planner(body, self.attention, free, self._depth - 1, self._known, self._largest)
+        return Planner(body, self.attention, free, self._known, self.largest)
 
     def _alike(self, body: GraphModule) -> Planner:
         """A planner for a graph with the structure of a part's."""
-        key = self._depth, structure_of(body)
+        key = structure_of(body)
         if key not in self._known:
             self._known[key] = self.inner(body)
         return self._known[key]
@@ -114,28 +116,30 @@ class Planner:
         """The most alive at once without any group."""
         return max(self.line.during, default=0)
 
-    def plan(self, budget: int, nested: bool = True) -> Schedule | None:
+    def plan(self, budget: int, depth: int = 1) -> Schedule | None:
         """A cheap schedule under a budget in bytes; None where none is found.
 
         Args:
-            nested: whether parts may be cut again where nothing else helps.
+            depth: how often parts may be cut again, where that is needed or better.
         """
+        best = self._planned(budget, 0)
+        if depth and (best is None or not (self._is_part or best.seconds <= SLOW * self._seconds)):
+            deep = self._planned(budget, depth)
+            if best is None or (deep is not None and deep.cost < best.cost):
+                best = deep
+        return best
+
+    def _planned(self, budget: int, depth: int) -> Schedule | None:
         if self.unsliced_bytes <= budget:
             return Schedule((), self.unsliced_bytes, 0.0)
-        best: Schedule | None = None
-        for again in (False, True) if nested and self._depth else (False,):
-            if budget <= self._hopeless[again]:
-                continue
-            if (budget, again) not in self._plans:
-                self._plans[budget, again] = self._path(budget, again)
-            found = self._plans[budget, again]
-            if found is None:
-                self._hopeless[again] = budget
-            elif best is None or found.cost < best.cost:
-                best = found
-            if best is not None and (self._is_part or best.seconds <= SLOW * self._seconds):
-                break
-        return best
+        if budget <= self._hopeless.get(depth, 0):
+            return None
+        if (budget, depth) not in self._plans:
+            self._plans[budget, depth] = self._path(budget, depth)
+        found = self._plans[budget, depth]
+        if found is None:
+            self._hopeless[depth] = budget
+        return found
 
     def scheduled(self, groups: Sequence[Group]) -> Schedule:
         """The schedule that some groups make, in order."""
@@ -163,34 +167,36 @@ class Planner:
             sweeps = [cut.recipe for cut in group.sweeps]
             hoisted = group.hoist.bytes if group.hoist is not None else None
             try:
-                groups.append(self.groups.given((start, stop), group.axis.dim, group.cut.recipe, sweeps, hoisted))
+                groups.append(
+                    self.groups.given((start, stop), group.axis.dim, group.cut.recipe, sweeps, hoisted, group.depth)
+                )
             except WholeError:
                 return None
         found = self.scheduled(groups)
         return found if found.bytes <= budget else None
 
-    def least(self, tolerance: float = 0.03) -> Schedule:
+    def least(self, tolerance: float = 0.03, depth: int = 1) -> Schedule:
         """The schedule with the fewest bytes that the planner finds, within a tolerance.
 
         With no byte to spare parts are slivers, so the cheapest schedule with one tolerance more is taken.
         """
         best = Schedule((), self.unsliced_bytes, 0.0)
         if best.bytes >= FORBIDDEN:
-            best = self.plan(FORBIDDEN - 1) or best
+            best = self.plan(FORBIDDEN - 1, depth) or best
         if best.bytes >= FORBIDDEN:
             return best
         low = max(self.line.live[0], self.line.live[-1], 1)
         while best.bytes > low * (1 + tolerance):
             middle = (low + best.bytes) // 2
-            found = self.plan(middle)
+            found = self._planned(middle, 0) or self._planned(middle, depth)
             if found is None:
                 low = middle + 1
             else:
                 best = found
-        roomy = self.plan(int(best.bytes * (1 + tolerance)))
+        roomy = self.plan(int(best.bytes * (1 + tolerance)), depth)
         return roomy if roomy is not None and roomy.cost < best.cost else best
 
-    def _path(self, budget: int, nested: bool) -> Schedule | None:
+    def _path(self, budget: int, depth: int) -> Schedule | None:
         count = len(self.line.nodes)
         over = [index for index in range(count) if self.line.during[index] > budget]
         cost: dict[int, tuple[float, int, int, Group | None]] = {0: (0.0, 0, -1, None)}
@@ -201,9 +207,9 @@ class Planner:
                 cost[border] = (before[0], max(before[1], self.line.during[border - 1]), border - 1, None)
             if border not in borders or border in cost or not over:
                 continue
-            found = self._ending(border, borders[border], budget, cost, nested=False)
-            if nested and (not found or self._is_slow(found)):
-                found += self._ending(border, borders[border], budget, cost, nested=True)
+            found = self._ending(border, borders[border], budget, cost, 0)
+            if depth and (not found or self._is_slow(found)):
+                found += self._ending(border, borders[border], budget, cost, depth)
             for each in found:
                 known = cost.get(border)
                 total = cost[each.start][0] + each.cost
@@ -251,23 +257,23 @@ class Planner:
         ]
         return {border: kept[max(0, place - _STARTS) : place][::-1] for place, border in enumerate(kept)}
 
-    def _ending(self, stop: int, starts: list[int], budget: int, reached: Container[int], nested: bool) -> list[Group]:
+    def _ending(self, stop: int, starts: list[int], budget: int, reached: Container[int], depth: int) -> list[Group]:
         """The groups that end at a border: all that are cut once, or the shortest that is cut again."""
         tried = [
             start
-            for start in (starts[:_NESTED] if nested else starts)
+            for start in (starts[:_NESTED] if depth else starts)
             if start in reached and max(self.line.during[start:stop], default=0) > budget
         ]
         if not tried:
             return []
-        key = nested, budget, tuple(stop - start for start in tried), self._twins.key(tried[-1], stop)
+        key = depth, budget, tuple(stop - start for start in tried), self._twins.key(tried[-1], stop)
         if key in self._endings:
             border, known = self._endings[key]
             return [self.groups.alike(group, stop - border) for group in known]
         found: list[Group] = []
         for start in tried:
-            found += self.groups.of(start, stop, budget, nested)
-            if nested and found:
+            found += self.groups.of(start, stop, budget, depth)
+            if depth and found:
                 break
         self._endings[key] = stop, found
         return found

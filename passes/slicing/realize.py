@@ -128,7 +128,8 @@ class _Scope:
         planner = self._planner.inner(graph)
         args = [self._names[node] for node in taken]
         results = [self._value(node) for node in kept]
-        yield from self._made.ops(planner, planner.plan(schedule.bytes) or planner.least(), args, results, name)
+        again = planner.plan(schedule.bytes, schedule.depth) or planner.least(depth=schedule.depth)
+        yield from self._made.ops(planner, again, args, results, name)
 
     def _tables(self, tiling: Tiling, name: str) -> Iterator[Op]:
         """The weights that the parts take in parts, as values."""
@@ -193,7 +194,8 @@ class _Scope:
         else:
             planner = self._planner.inner(body.module)
             room = cut.bytes - sum(gathered_bytes(tiling, first, window) for window in first.windows)
-            schedule = planner.adopted(cut.inner, room) or planner.plan(room) or planner.least()
+            depth = cut.inner.depth
+            schedule = planner.adopted(cut.inner, room) or planner.plan(room, depth) or planner.least(depth=depth)
             ops = self._made.ops(planner, schedule, params, returns, name)
         return Piece(count, tuple(args), params, ops, returns, tiles)
 

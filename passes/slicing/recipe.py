@@ -133,7 +133,7 @@ def followed(program: Program, graph: str, recipe: GraphRecipe, attention: Atten
     Raises:
         UsageError: a group does not fit the graph; with the group, what is wrong, and what would do.
     """
-    planner = planner_of(program, graph, attention, recipe.recompute_above, DEPTH)
+    planner = planner_of(program, graph, attention, recipe.recompute_above)
     place = {node.name: index for index, node in enumerate(planner.line.nodes)}
     groups: list[Group] = []
     for each in recipe.groups:
@@ -147,7 +147,7 @@ def followed(program: Program, graph: str, recipe: GraphRecipe, attention: Atten
         try:
             groups.append(
                 planner.groups.given(
-                    (start, stop), each.dim, _cut(each.cut), [_cut(cut) for cut in each.sweeps], each.hoisted
+                    (start, stop), each.dim, _cut(each.cut), [_cut(cut) for cut in each.sweeps], each.hoisted, DEPTH
                 )
             )
         except WholeError as error:
