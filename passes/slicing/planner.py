@@ -266,7 +266,7 @@ class Planner:
         ]
         if not tried:
             return []
-        key = depth, budget, tuple(stop - start for start in tried), self._twins.key(tried[-1], stop)
+        key = depth, budget, tuple(stop - start for start in tried), self._twins.kind(tried[-1], stop)
         if key in self._endings:
             border, known = self._endings[key]
             return [self.groups.alike(group, stop - border) for group in known]

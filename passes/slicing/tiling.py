@@ -284,13 +284,15 @@ def spans(tiling: Tiling, low: int, high: int) -> Spans:
             if first >= last:
                 raise WholeError(f"a part of '{node.name}' would be nothing but padding")
             if source in sliced:
-                known = found.made.get(source, (first, last))
-                found.made[source] = min(known[0], first), max(known[1], last)
+                found.made[source] = _joined(found.made.get(source), first, last)
             else:
                 window = source, need.axis
-                known = found.windows.get(window, (first, last))
-                found.windows[window] = min(known[0], first), max(known[1], last)
+                found.windows[window] = _joined(found.windows.get(window), first, last)
     return found
+
+
+def _joined(known: Range | None, first: int, last: int) -> Range:
+    return (first, last) if known is None else (min(known[0], first), max(known[1], last))
 
 
 def clipped(need: Reach, made: Range) -> tuple[Range, tuple[int, int]]:

@@ -24,14 +24,22 @@ class Twins:
         self._line = line
         self._buffers = buffers
         self._index = {node: index for index, node in enumerate(line.nodes)}
+        self._known: dict[tuple[int, int], int] = {}
+        self._kinds: dict[Hashable, int] = {}
         self._last: dict[Buffer, int] = {}
         for node, buffer in buffers.items():
             used = line.last_use.get(line.base[node], -1)
             if buffer is not None:
                 self._last[buffer] = max(used, self._last.get(buffer, -1))
 
-    def key(self, start: int, stop: int) -> Hashable:
-        """Equal for runs start … stop-1 that are alike: operators, shapes, what they take, what waits and what dies."""
+    def kind(self, start: int, stop: int) -> int:
+        """The same number for all runs start … stop-1 that are alike."""
+        if (start, stop) not in self._known:
+            self._known[start, stop] = self._kinds.setdefault(self._key(start, stop), len(self._kinds))
+        return self._known[start, stop]
+
+    def _key(self, start: int, stop: int) -> Hashable:
+        """What makes runs alike: operators, shapes, what they take, what waits and what dies."""
         line = self._line
         places: dict[Node, int] = {}  # of nodes inside, and of those outside that are used, in order
         held: dict[Buffer | None, int] = {}

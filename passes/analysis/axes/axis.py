@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Reach:
     last: int = 0
     optional: bool = False
 
-    @property
+    @cached_property
     def is_parallel(self) -> bool:
         """Whether position i needs position i only."""
         return self.num == self.den == 1 and not (self.first or self.last or self.optional)
