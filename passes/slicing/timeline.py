@@ -157,6 +157,8 @@ def part_bytes(tiling: Tiling, found: Spans, attention: Attention) -> int:
                 first[each] = index
             last[each] = index
         owner[node] = used[0] if facts[node].is_view and used else node
+        if isinstance(owner[node], tuple) and facts.copies_when_dense(node):
+            owner[node] = node
         if owner[node] is node:
             sizes[node] = counted(facts[node].bytes * (high - low) // tiling.axes[node].size, facts.largest)
             first[node] = index
