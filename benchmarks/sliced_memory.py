@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -25,7 +25,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import penstock
 from benchmarks.harness import kept_rows, merged_rows, table, write_results
-from benchmarks.sliced_models import SMALL
+from benchmarks.sliced_models import SMALL, captured
 from benchmarks.sliced_time import sliced_to
 from penstock.passes.analysis.memory import memory
 from penstock.passes.core import reference
@@ -108,8 +108,8 @@ def grow(small: Path, large: Path) -> int:
 
 def measure(name: str, share: float, folder: Path) -> Row:
     """One model in one share, or as low as it goes."""
-    program = penstock.optimize(penstock.capture(*SMALL[name]()), target="llvm")
-    sliced = program if share == 1.0 else sliced_to(program, share)
+    program = captured(name)
+    sliced = replace(program, in_place=True) if share == 1.0 else sliced_to(program, share)
     small, large = folder / "small.penstock", folder / "large.penstock"
     if not small.exists():
         penstock.compile(penstock.capture(torch.nn.Linear(4, 4), (torch.rand(1, 4),)), "llvm", small, cache=False)

@@ -9,8 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from diffusers.models.attention_processor import AttnProcessor
 
+import penstock
 from examples.zoo import ZOO, Decoder, Example, Positional, reproducible
+from penstock.passes.cleanup.fuse_attention import FuseAttention
+from penstock.passes.core.program import Program
+from penstock.passes.presets import MOBILE
 
 
 def _larger(name: str, *shape: int) -> Callable[[], Example]:
@@ -21,6 +26,18 @@ def _larger(name: str, *shape: int) -> Callable[[], Example]:
         return module, (torch.randn(shape, generator=torch.Generator().manual_seed(0)), *args)
 
     return build
+
+
+def _with_scores(name: str, *shape: int) -> Callable[[], Example]:
+    """A model of the zoo on a first argument of this shape, whose attention stores its scores."""
+    build = _larger(name, *shape)
+
+    def stored() -> Example:
+        module, args = build()
+        module.model.set_attn_processor(AttnProcessor())
+        return module, args
+
+    return stored
 
 
 @reproducible
@@ -60,4 +77,13 @@ SMALL: dict[str, Callable[[], Example]] = {
     "unet2d": _larger("unet2d", 2, 4, 64, 64),
     "svd_vae_decoder": svd_vae_decoder,
     "wan_dit": wan_dit,
+    "svd_unet_scores": _with_scores("svd_unet", 1, 4, 8, 24, 24),
+    "animatediff_unet_scores": _with_scores("animatediff_unet", 1, 4, 4, 32, 32),
+    "unet2d_scores": _with_scores("unet2d", 2, 4, 48, 48),
 }
+
+
+def captured(name: str) -> Program:
+    """One of the models, ready to be sliced; attention is left as it is written."""
+    passes = [each for each in MOBILE if not isinstance(each, FuseAttention)]
+    return penstock.optimize(penstock.capture(*SMALL[name]()), target="llvm", pipeline=passes)

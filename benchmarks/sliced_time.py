@@ -23,7 +23,7 @@ import torch
 
 import penstock
 from benchmarks.harness import Timed, alternate, kept_rows, merged_rows, table, write_results
-from benchmarks.sliced_models import SMALL
+from benchmarks.sliced_models import SMALL, captured
 from penstock.passes.analysis.memory import memory
 from penstock.passes.core import reference
 from penstock.passes.core.context import Context
@@ -69,8 +69,8 @@ def _spent() -> float:
 
 def measure(name: str, share: float, rounds: int) -> Row:
     """Compare one model with itself."""
-    module, args = SMALL[name]()
-    program = penstock.optimize(penstock.capture(module, args), target="llvm")
+    program = captured(name)
+    args = program.examples
     sliced = sliced_to(program, share)
     planned = memory(sliced).activation_bytes
     whole, parts = alternate(
