@@ -14,7 +14,7 @@ import torch
 from torch._ops import OpOverload
 from torch.fx import Node
 
-from penstock.passes.core.aliases import Buffer, buffer_of
+from penstock.passes.core.aliases import Buffer, buffer_of, is_view
 from penstock.passes.core.shapes import nbytes, value_of
 
 
@@ -43,19 +43,21 @@ def overwritable(node: Node) -> tuple[Node, ...]:
         operand
         for operand, buffer in held.items()
         if buffer is not None
-        and _is_like(value_of(operand), result)
+        and _is_like(operand, result)
         and buffer.bytes == nbytes(result)
         and list(held.values()).count(buffer) == 1
     )
 
 
-def _is_like(operand: object, result: torch.Tensor) -> bool:
+def _is_like(operand: Node, result: torch.Tensor) -> bool:
+    """Whether equal places are equal bytes, in PyTorch as well as where every value lies dense row by row."""
+    value = value_of(operand)
     return (
-        isinstance(operand, torch.Tensor)
-        and operand.shape == result.shape
-        and operand.dtype == result.dtype
-        and operand.is_contiguous()
-        and result.is_contiguous()
+        isinstance(value, torch.Tensor)
+        and value.shape == result.shape
+        and value.dtype == result.dtype
+        and value.stride() == result.stride()
+        and (value.is_contiguous() or not is_view(operand))
     )
 
 
