@@ -90,12 +90,14 @@ def curve(program: Program, call: Call, attention: Attention, points: int) -> It
     yield unsliced
     floor = planner_of(program, call.graph, attention, 0).least()
     ratio = (floor.bytes / unsliced.bytes) ** (1 / points)
+    last = unsliced
     for point in range(1, points):
         room = int(unsliced.bytes * ratio**point)
         found = planner.plan(room, depth=0)
         if found is None:
             found = planner_of(program, call.graph, attention, room).plan(room)
-        if found is not None:
+        if found is not None and floor.bytes < found.bytes < last.bytes:
+            last = found
             yield found
     yield floor
 

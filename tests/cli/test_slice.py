@@ -34,7 +34,7 @@ def test_a_plan_is_shown_written_and_followed(invoke, invoke_json, models: Path,
 
 
 def test_a_budget_that_fits_needs_no_plan(invoke, net: str) -> None:
-    assert "keeps to this budget as it is" in invoke("slice", net, "--memory-budget", "1GiB").stdout
+    assert "keeps to this budget without parts" in invoke("slice", net, "--memory-budget", "1GiB").stdout
 
 
 def test_a_budget_below_the_least_names_what_holds_it(invoke, models: Path, tmp_path: Path) -> None:

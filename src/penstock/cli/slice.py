@@ -91,7 +91,7 @@ def _draw_plan(console: Console, program: Program, plan: SlicingPlan) -> None:
     from penstock.report.figures import format_flops
 
     if not plan.graphs:
-        console.print("the model keeps to this budget as it is")
+        console.print("the model keeps to this budget without parts")
     for name, graph in plan.graphs.items():
         rows = []
         for group in graph.groups:
