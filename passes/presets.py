@@ -39,6 +39,7 @@ from penstock.passes.legalize.real_rope import RealRope
 from penstock.passes.legalize.repeat_interleave import RepeatInterleave
 from penstock.passes.legalize.rms_norm import DecomposeRmsNorm
 from penstock.passes.legalize.scatter_reduce import ScatterReduceToMatmul
+from penstock.passes.legalize.select_before_permute import SelectBeforePermute
 from penstock.passes.legalize.transposed_convolution import TransposedConvolution
 from penstock.passes.legalize.unfold import UnfoldToIndexSelect
 from penstock.passes.legalize.vector_norm import VectorNorm
@@ -112,6 +113,7 @@ LEGALIZE: tuple[Pass, ...] = (
     # all other operators outside the door
     DecomposeToCore(),
     # forms within the door that back ends get wrong, or lack
+    SelectBeforePermute(),
     MaskedIndexPut(),
     GroupedQueryAttention(),
     BooleanAttentionMask(),

@@ -35,9 +35,17 @@ class VerificationError(PenstockError):
 
 
 class BudgetError(PenstockError):
-    """The memory budget cannot be met; the message holds the floor reached and the tensors that hold it."""
+    """The memory budget cannot be met; the message holds the floor reached and the tensors that hold it.
+
+    Attributes:
+        excess: bytes that a launch plan needs beyond the budget, though less was planned; 0 where that is not why.
+    """
 
     exit_code = 5
+
+    def __init__(self, message: str, excess: int = 0) -> None:
+        super().__init__(message)
+        self.excess = excess
 
 
 class MissingToolError(PenstockError):

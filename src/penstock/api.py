@@ -161,6 +161,7 @@ def compile(
     output: str | Path,
     *,
     precision: Precision | None = None,
+    memory_budget: str | int | None = None,
     cache: bool | Cache = True,
     report: Report | None = None,
     losses: Losses | None = None,
@@ -172,6 +173,7 @@ def compile(
         target: the device to compile for; ``llvm`` is the CPU of this machine.
         output: the folder to write. An artifact that is there is replaced in one step; anything else is refused.
         precision: ``float16`` halves all floating-point weights and activations first.
+        memory_budget: for weights and the arenas of the launch plan together, which `optimize` can only foresee.
         cache: take the artifact from the compile cache if it was made before, and keep it there. True is the user's
             cache.
         report: what to keep in the artifact; one on this Program alone by default.
@@ -183,6 +185,7 @@ def compile(
             or cannot be written.
         UnsupportedOperatorError: with every operator that has no lowering.
         MissingToolError: the target needs a compiler that is not there.
+        BudgetError: the launch plan needs more than the budget, or a tensor is larger than the device allocates.
     """
     device, destination = find_target(target), Path(output)
     check_destination(destination)
@@ -191,7 +194,16 @@ def compile(
     final = Pipeline(_precision(precision, device)).run(program)
     report = report or build_report(program, final, target=device.name)
     measured = _existing(Path(tuning)) if tuning is not None else None
-    write = partial(write_compiled, program=final, target=device, report=report, losses=losses or {}, tuning=measured)
+    budget = None if memory_budget is None else parse_size(memory_budget)
+    write = partial(
+        write_compiled,
+        program=final,
+        target=device,
+        report=report,
+        losses=losses or {},
+        tuning=measured,
+        budget=budget,
+    )
     if cache is False:
         write(destination)
     else:
@@ -201,6 +213,7 @@ def compile(
             "host": host_of(device).model_dump_json(),
             "report": report.to_json(),
             "losses": repr(losses),
+            "budget": repr(budget),
             "tuning": "" if measured is None else file_digest(measured),
         }
         store.fetch(cache_key(final, settings), destination, write)

@@ -39,6 +39,7 @@ from penstock.passes.core.errors import BudgetError
 from penstock.passes.core.pipeline import Pipeline
 from penstock.passes.core.program import Program
 from penstock.passes.core.shapes import dtype_name
+from penstock.passes.core.sizes import format_size
 from penstock.passes.core.verify import Difference
 from penstock.passes.presets import LEGALIZE, SINGLE_PRECISION
 from penstock.report import Kernel, Report
@@ -51,7 +52,13 @@ Losses = Mapping[str, Sequence[Difference]]
 
 
 def write_compiled(
-    destination: Path, program: Program, target: Target, report: Report, losses: Losses, tuning: Path | None = None
+    destination: Path,
+    program: Program,
+    target: Target,
+    report: Report,
+    losses: Losses,
+    tuning: Path | None = None,
+    budget: int | None = None,
 ) -> None:
     """Compile a Program for a target and write the artifact.
 
@@ -59,6 +66,7 @@ def write_compiled(
 
     Args:
         tuning: a database of measurements that schedules take their numbers from.
+        budget: bytes that weights and the arenas of the launch plan may take together; None for no limit.
     """
     from penstock.backends.tvm.build import compile_program
     from penstock.backends.tvm.schedules.tunable import RulesOwn, deciding
@@ -69,6 +77,8 @@ def write_compiled(
     with deciding(Database(tuning) if tuning is not None else RulesOwn()):
         compiled = compile_program(legal, target)
     launches = _lay_out(compiled, legal, target)
+    if budget is not None:
+        _check_arena(launches.placement.bytes, program.weight_bytes, budget)
     figures = memory(dataclasses.replace(program, in_place=True))  # as the runner works
     counts = launch_counts(compiled.bodies, cost(legal).runs)
     shown = tuple(_shown(kernel, counts.get(index, 0), target) for index, kernel in enumerate(compiled.kernels))
@@ -158,6 +168,17 @@ def _lay_out(compiled: CompiledProgram, program: Program, target: Target) -> Lau
         raise BudgetError(
             f"{error} on {target.name}; compile for a smaller size, or split the tensor in the model"
         ) from error
+
+
+def _check_arena(arena: int, weights: int, budget: int) -> None:
+    """Kernels may need memory of their own, and parts that begin at odd places are copied: no plan of a graph knows."""
+    if arena + weights > budget:
+        raise BudgetError(
+            f"the memory budget of {format_size(budget)} is not kept: the launch plan needs "
+            f"{format_size(arena + weights)}, of which {format_size(weights)} are weights; "
+            f"slice to {format_size(max(0, 2 * budget - arena - weights))}",
+            excess=arena + weights - budget,
+        )
 
 
 def _type_name(tensor: torch.Tensor) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ import click
 from penstock.cli.optimizing import Choice, optimize, pass_options, target_option
 from penstock.cli.options import global_options
 from penstock.cli.output import Output
+from penstock.passes.core.errors import BudgetError
+from penstock.passes.core.sizes import format_size, parse_size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from penstock.backends.artifact import Artifact
     from penstock.passes.core.instruments import Instrument, Verify
     from penstock.report import Report
+
+_TRIES = 3  # to slice to less, where the launch plan needs more than was planned
 
 
 @click.command("compile")
@@ -63,22 +68,33 @@ def compile_model(
     with output.progress("capturing") as report:
         report(model, 0, 1)
         captured = choice.resize(penstock.capture(model))
-    verify = Verify(each=verify_each)
-    instruments: list[Instrument] = [Dump(dump_ir)] if dump_ir is not None else []
-    if verify_each or choice.precision == "float16" or any(item.exactness == "lossy" for item in passes):
-        instruments.append(verify)
-    final, summary = optimize(captured, choice, output, instruments)
-    with output.progress("compiling") as report:
-        report(f"for {choice.target}", 0, 1)
-        artifact = penstock.compile(
-            final,
-            str(choice.target),
-            destination,
-            cache=not no_cache,
-            report=summary,
-            losses=verify.losses,
-            tuning=tuning,
-        )
+    budget = None if choice.memory_budget in (None, "min") else parse_size(str(choice.memory_budget))
+    room = choice.memory_budget
+    for tries_left in reversed(range(_TRIES)):
+        verify = Verify(each=verify_each)
+        instruments: list[Instrument] = [Dump(dump_ir)] if dump_ir is not None else []
+        if verify_each or choice.precision == "float16" or any(item.exactness == "lossy" for item in passes):
+            instruments.append(verify)
+        final, summary = optimize(captured, dataclasses.replace(choice, memory_budget=room), output, instruments)
+        try:
+            with output.progress("compiling") as report:
+                report(f"for {choice.target}", 0, 1)
+                artifact = penstock.compile(
+                    final,
+                    str(choice.target),
+                    destination,
+                    memory_budget=budget,
+                    cache=not no_cache,
+                    report=summary,
+                    losses=verify.losses,
+                    tuning=tuning,
+                )
+            break
+        except BudgetError as error:
+            if not (error.excess and tries_left):
+                raise
+            room = str(max(1, parse_size(str(room)) - error.excess))
+            output.note(f"the launch plan needs {format_size(error.excess)} more than was planned; slicing again")
     output.result(_data(artifact, summary, verify), lambda console: _draw(console, artifact, summary, verify))
 
 
