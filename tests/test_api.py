@@ -289,6 +289,17 @@ def test_what_passes_declined_is_handed_out(program: Program, caplog: pytest.Log
     assert "declined: decline: " in caplog.text
 
 
+def test_the_launch_plan_keeps_to_the_budget_too(program: Program, tmp_path: Path) -> None:
+    """Padding and the like is known only when kernels are there; then nothing is written."""
+    fits = penstock.compile(program, "llvm", tmp_path / "fits.penstock", memory_budget="1GiB", cache=False)
+    needed = fits.manifest.memory.weight_bytes + fits.manifest.memory.arena_bytes
+    penstock.compile(program, "llvm", tmp_path / "exact.penstock", memory_budget=needed, cache=False)
+    with pytest.raises(BudgetError, match=r"is not kept: the launch plan needs") as caught:
+        penstock.compile(program, "llvm", tmp_path / "less.penstock", memory_budget=needed - 1, cache=False)
+    assert caught.value.excess == 1
+    assert not (tmp_path / "less.penstock").exists()
+
+
 def test_budgets(program: Program, caplog: pytest.LogCaptureFixture) -> None:
     need = penstock.memory(program).peak_bytes
     for budget in (need, str(need), "1GiB", None):

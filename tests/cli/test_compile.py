@@ -6,6 +6,7 @@ import pytest
 
 import penstock
 from penstock.backends.artifact import open_artifact
+from penstock.passes.core.errors import BudgetError
 from penstock.passes.presets import PRESETS
 from penstock.report import Report
 
@@ -34,6 +35,31 @@ def test_the_result_as_data(net: str, invoke_json, tmp_path: Path) -> None:
     assert data["compiled"]["operators"] == 4
     assert data["passes"] == [{"setting": "feature-slicing", "exactness": "exact", "changed": False}]
     assert data["losses"] == {}
+
+
+def test_a_launch_plan_above_the_budget_is_sliced_again(
+    net: str, invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    optimize, compile_ = penstock.optimize, penstock.compile
+
+    def optimized(*args, memory_budget, **options):
+        asked.append(memory_budget)
+        return optimize(*args, memory_budget=memory_budget, **options)
+
+    def compiled(*args, memory_budget, **options):
+        assert memory_budget == 2**20
+        if len(asked) < 3:
+            raise BudgetError("kernels need more", excess=1000)
+        return compile_(*args, memory_budget=memory_budget, **options)
+
+    monkeypatch.setattr(penstock, "optimize", optimized)
+    monkeypatch.setattr(penstock, "compile", compiled)
+    out = tmp_path / "net.penstock"
+    done = invoke("compile", net, "--target", "llvm", "--memory-budget", "1MiB", "--no-cache", "-o", out)
+    assert asked == ["1MiB", str(2**20 - 1000), str(2**20 - 2000)]
+    assert "1000 B more than was planned" in done.stderr
+    assert Report.from_json((out / "report.json").read_bytes()).memory_budget == 2**20
 
 
 def test_the_default_pipeline_verified_pass_by_pass(net: str, invoke_json, tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ def compile_model(
         if verify_each or choice.precision == "float16" or any(item.exactness == "lossy" for item in passes):
             instruments.append(verify)
         final, summary = optimize(captured, dataclasses.replace(choice, memory_budget=room), output, instruments)
+        summary = dataclasses.replace(summary, memory_budget=budget)
         try:
             with output.progress("compiling") as report:
                 report(f"for {choice.target}", 0, 1)
