@@ -6,8 +6,8 @@
     python -m benchmarks.sliced_memory --model wan_dit --share 0.5
 
 All bytes are of activations; those of the process are its growth while the native runner loads and runs the artifact a
-second time, so that the code of its kernels is there, less its weights and less the results, which are the caller's. The
-limit is equality.
+second time, so that the code of its kernels is there, less its weights and less the results, which are the caller's.
+The limit is equality.
 """
 
 from __future__ import annotations

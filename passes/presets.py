@@ -18,6 +18,7 @@ from penstock.passes.legalize.bfloat16 import Bfloat16ToFloat32
 from penstock.passes.legalize.decompose_to_core import DecomposeToCore
 from penstock.passes.legalize.diagonal import DiagonalToSlice
 from penstock.passes.legalize.distances import DistancesToNorms
+from penstock.passes.legalize.empty_attention import EmptyAttentionToZeros
 from penstock.passes.legalize.explicit_promotion import ExplicitPromotion
 from penstock.passes.legalize.float64 import Float64ToFloat32
 from penstock.passes.legalize.functional_copy import FunctionalCopy
@@ -114,6 +115,7 @@ LEGALIZE: tuple[Pass, ...] = (
     DecomposeToCore(),
     # forms within the door that back ends get wrong, or lack
     SelectBeforePermute(),
+    EmptyAttentionToZeros(),
     MaskedIndexPut(),
     GroupedQueryAttention(),
     BooleanAttentionMask(),
