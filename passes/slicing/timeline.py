@@ -154,7 +154,7 @@ def part_bytes(tiling: Tiling, found: Spans, attention: Attention) -> int:
         for each in used:
             if isinstance(each, tuple) and each not in first:
                 sizes[each] = gathered_bytes(tiling, found, each)
-                first[each] = index
+                first[each] = 0  # parts are gathered before the first operator runs
             last[each] = index
         owner[node] = used[0] if facts[node].is_view and used else node
         if isinstance(owner[node], tuple) and facts.copies_when_dense(node):
