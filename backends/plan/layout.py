@@ -175,12 +175,13 @@ class _Carried:
     ) -> None:
         self.items: list[_Item] = []
         dying = _dying(bodies, plan, signature)
+        self._parts = {name: shared(body, kernels) for name, body in bodies.items()}  # what loops run
         self.bodies = {  # those of loops are added as they are met
-            name: shared(body, kernels, dying.get(name, frozenset())) for name, body in bodies.items()
+            name: shared(bodies[name], kernels, dying[name]) if dying.get(name) else body
+            for name, body in self._parts.items()
         }
         self.starts: dict[str, list[int]] = {name: [] for name in bodies}
         self._kernels = kernels
-        self._parts = {name: shared(body, kernels) for name, body in bodies.items()}
         self._alignment = alignment
         self._spans = {name: _parameter_spans(body) for name, body in self.bodies.items()}
         self._current: dict[str, int] = {}
@@ -259,8 +260,8 @@ class _Carried:
             self.items[results[-1]].last = start + span[1]
         for item, held in zip(results, taken, strict=False):
             self.items[item].lies_in = held
-        for made_at, argument in body.over.items():
-            self.items[results[made_at - body.arguments]].lies_in = args[argument]
+        for parameter, argument in body.over.items():
+            self.items[results[parameter - body.arguments]].lies_in = args[argument]
         self._now = start + max(1, moments(body.ops))
         return PlacedCall(name, (*args, *results))
 
