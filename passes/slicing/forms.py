@@ -19,6 +19,7 @@ from penstock.passes.core.arguments import arguments_of
 from penstock.passes.core.ops import CAUSAL_ATTENTION, GROUP_NORMALIZE, GROUP_STATS
 from penstock.passes.core.rewriter import Rewriter
 from penstock.passes.core.shapes import dtype_of, shape_of
+from penstock.passes.slicing.layouts import stored_as_read
 
 aten = torch.ops.aten
 _SPLITS = (aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, aten.unbind.int)
@@ -49,6 +50,7 @@ def prepared(module: GraphModule) -> GraphModule:
             positions = emit(aten.arange.start_step, 0, shape_of(held["query"])[-2])
             operands = [held[name] for name in ("query", "key", "value")]
             edit.replace(node, emit(CAUSAL_ATTENTION, *operands, positions, held["scale"], held["enable_gqa"]))
+    stored_as_read(edit)
     return edit.finish() if edit.changed else module
 
 
