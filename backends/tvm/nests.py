@@ -105,7 +105,7 @@ class _Uses:
         self._stores: list[Any] = []
         self._vars: list[Any] = []
         self._written: list[Any] = []
-
+        self._loops: list[Any] = []
         self._analyzer = tvm.sym.Analyzer()
 
         def block(node: Any) -> None:
@@ -114,6 +114,7 @@ class _Uses:
                 self._analyzer.bind(var.var, var.dom)
 
         def loop(node: Any) -> None:
+            self._loops.append(node)
             self._analyzer.bind(node.loop_var, tvm.ir.Range.from_min_extent(node.min, node.extent))
 
         visits = [
@@ -132,18 +133,35 @@ class _Uses:
         return any(buffer.same_as(other) for other in (*(store.buffer for store in self._stores), *self._written))
 
     def may_overwrite(self, result: Any, operand: Any) -> bool:
-        """Whether `operand` is read only by the one store to `result`, and only at the place that it writes."""
+        """Whether `operand` is read only to write `result`, each element only at the place that it is written to."""
         stores = [store for store in self._stores if store.buffer.same_as(result)]
         loads = [load for load in self._loads if load.source.same_as(operand)]
-        if len(stores) != 1 or not loads or any(load.source.same_as(result) for load in self._loads):
+        if not stores or not loads or any(load.source.same_as(result) for load in self._loads):
             return False
         if str(result.dtype) != str(operand.dtype) or _count(result) != _count(operand):
             return False
-        inside: list[Any] = []
-        tvm_ffi.structural_walk(stores[0].value, (tvm.ir.TensorLoad, inside.append))
-        inside = [load for load in inside if load.source.same_as(operand)]
-        place = _place(result, stores[0])
-        return len(inside) == len(loads) and all(self._same(_place(operand, load), place) for load in inside)
+        if len(stores) > 1 and sum(map(self._times, stores)) != _count(result):
+            return False  # one may write what another one reads
+        inside = 0
+        for store in stores:
+            read: list[Any] = []
+            tvm_ffi.structural_walk(store.value, (tvm.ir.TensorLoad, read.append))
+            read = [load for load in read if load.source.same_as(operand)]
+            place = _place(result, store)
+            if not all(self._same(_place(operand, load), place) for load in read):
+                return False
+            inside += len(read)
+        return inside == len(loads)
+
+    def _times(self, store: Any) -> int:
+        """How often a store runs at most. Where all of a result's together run once per element, no two write one."""
+        times = 1
+        for loop in self._loops:
+            inside: list[Any] = []
+            tvm_ffi.structural_walk(loop.body, (tirx.BufferStore, inside.append))
+            if any(store.same_as(other) for other in inside):
+                times *= int(loop.extent)
+        return times
 
     def _same(self, left: Any, right: Any) -> bool:
         return bool(tvm_ffi.structural_equal(left, right) or self._analyzer.can_prove_equal(left, right))
