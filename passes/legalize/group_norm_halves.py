@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch.fx import Node
 
+from penstock.passes.core.arguments import arguments_of
 from penstock.passes.core.base import Operators, Replacement, RewritePass, register
 from penstock.passes.core.ops import GROUP_NORMALIZE, GROUP_STATS
 from penstock.passes.core.rewriter import Emitter
@@ -31,7 +31,7 @@ class GroupNormHalves(RewritePass):
 
     Result::
 
-        stats_reshape = reshape(x, [2, 2, 64])                      f32[2, 2, 64]
+        stats_reshape = reshape(x, [2, 2, -1])                      f32[2, 2, 64]
         stats_mean = mean.dim(stats_reshape, [2], True)             f32[2, 2, 1]
         stats_sub = sub(stats_reshape, stats_mean)                  f32[2, 2, 64]
         stats_mul = mul(stats_sub, stats_sub)                       f32[2, 2, 64]
@@ -56,12 +56,35 @@ def _stats(node: Node, emit: Emitter) -> Node:
     x, groups = node.args
     assert isinstance(x, Node)
     assert isinstance(groups, int)
-    batch = shape_of(x)[0]
-    held = emit(aten.reshape.default, _single(x, emit), [batch, groups, math.prod(shape_of(x)[1:]) // groups])
-    mean = emit(aten.mean.dim, held, [2], True)
+    source, order = _stored(x)
+    at = order[1]  # the channels' dimension; those before it are batch, or reduced like those behind it
+    before = shape_of(source)[:at]
+    also = [dim for dim, extent in enumerate(before) if dim != order[0] and extent > 1]
+    held = emit(aten.reshape.default, _single(source, emit), [*before, groups, -1])
+
+    def mean_of(value: Node) -> Node:
+        mean = emit(aten.mean.dim, value, [at + 1], True)
+        return emit(aten.mean.dim, mean, also, True) if also else mean
+
+    mean = mean_of(held)
     distance = emit(aten.sub.Tensor, held, mean)
-    variance = emit(aten.mean.dim, emit(aten.mul.Tensor, distance, distance), [2], True)
-    return emit(aten.cat.default, [mean, variance], 2)
+    variance = mean_of(emit(aten.mul.Tensor, distance, distance))
+    stats = emit(aten.cat.default, [mean, variance], at + 1)
+    return stats if at == 1 else emit(aten.reshape.default, stats, [shape_of(x)[0], groups, 2])
+
+
+def _stored(x: Node) -> tuple[Node, list[int]]:
+    """The value that a permuted one looks into, and which of its dimensions are batch, channels, ….
+
+    To make rows of a permuted value would copy it.
+    """
+    rank = len(shape_of(x))
+    if x.target is aten.permute.default:
+        held = arguments_of(x)
+        order = [dim % rank for dim in held["dims"]]
+        if order[0] < order[1]:
+            return held["self"], order
+    return x, list(range(rank))
 
 
 def _normalized(node: Node, emit: Emitter) -> Node:

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import penstock
+from penstock.passes.analysis.memory import memory
+from penstock.passes.core.context import Context
+from penstock.passes.core.ops import group_stats
+from penstock.passes.legalize.group_norm_halves import GroupNormHalves
+
+ORDERS = [(0, 1, 2, 3, 4), (0, 2, 1, 3, 4), (1, 2, 0, 3, 4), (0, 4, 1, 2, 3), (2, 0, 1, 3, 4)]
+
+
+class Stats(nn.Module):
+    def __init__(self, order: tuple[int, ...]) -> None:
+        super().__init__()
+        self.order = order
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = x.exp()
+        return group_stats(x.permute(self.order), 2), x
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_statistics_of_permuted_values(order: tuple[int, ...]) -> None:
+    x = torch.rand(4, 4, 4, 3, 4, generator=torch.Generator().manual_seed(0)) + 2
+    program = penstock.capture(Stats(order), (x,))
+    legal = GroupNormHalves().run(program, Context())
+    torch.testing.assert_close(penstock.reference(legal, x), penstock.reference(program, x), rtol=1e-5, atol=1e-5)
+
+
+def test_a_permuted_value_is_not_copied_for_its_statistics() -> None:
+    x = torch.rand(2, 4, 8, 32, 32)
+
+    def most(order: tuple[int, ...]) -> int:
+        program = replace(penstock.capture(Stats(order), (x,)), in_place=True)
+        return memory(GroupNormHalves().run(program, Context())).activation_bytes
+
+    assert most((0, 2, 1, 3, 4)) <= most((0, 1, 2, 3, 4)) + 1024
