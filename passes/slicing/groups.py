@@ -90,11 +90,12 @@ class _Frame:
 
 
 class _Loop(NamedTuple):
-    """Which loop of which run: that of a reduction, or the main one."""
+    """Which loop of which run: that of a reduction, or the main one, after reductions or without any."""
 
     start: int
     stop: int
     axis: Axis
+    sweeping: bool
     reduction: Node | None = None
 
 
@@ -180,13 +181,13 @@ class Groups:
                     continue
             sweeps: list[Cut] = []
             for sweep in tiling.sweeps:
-                cut = self._cut(_Loop(start, stop, axis, sweep.node), sweep.tiling, budget - frame.before, depth)
+                cut = self._cut(_Loop(start, stop, axis, True, sweep.node), sweep.tiling, budget - frame.before, depth)
                 if cut is None:
                     break
                 sweeps.append(cut)
             if len(sweeps) < len(tiling.sweeps):
                 continue
-            cut = self._cut(_Loop(start, stop, axis), tiling, budget - frame.base, depth)
+            cut = self._cut(_Loop(start, stop, axis, sweeping), tiling, budget - frame.base, depth)
             if cut is not None:
                 return self._assembled(start, stop, axis, tiling, frame, cut, tuple(sweeps), hoist)
         return None
@@ -234,10 +235,10 @@ class Groups:
         if hoisted is not None and not made_before:
             raise WholeError(f"what runs before it cannot be cut to {hoisted} bytes")
         loops = [
-            self._given_cut(_Loop(start, stop, axis, sweep.node), sweep.tiling, *each, depth)
+            self._given_cut(_Loop(start, stop, axis, True, sweep.node), sweep.tiling, *each, depth)
             for sweep, each in zip(tiling.sweeps, sweeps, strict=True)
         ]
-        main = self._given_cut(_Loop(start, stop, axis), tiling, *cut, depth)
+        main = self._given_cut(_Loop(start, stop, axis, bool(sweeps)), tiling, *cut, depth)
         hoist = made_before or None
         return self._assembled(start, stop, axis, tiling, frame, main, tuple(loops), hoist)
 

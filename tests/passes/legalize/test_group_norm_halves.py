@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import nn
 
 import penstock
-from penstock.passes.analysis.memory import memory
+from penstock.passes.core.aliases import is_view
 from penstock.passes.core.context import Context
 from penstock.passes.core.ops import group_stats
 from penstock.passes.legalize.group_norm_halves import GroupNormHalves
@@ -34,10 +32,8 @@ def test_statistics_of_permuted_values(order: tuple[int, ...]) -> None:
 
 
 def test_a_permuted_value_is_not_copied_for_its_statistics() -> None:
-    x = torch.rand(2, 4, 8, 32, 32)
-
-    def most(order: tuple[int, ...]) -> int:
-        program = replace(penstock.capture(Stats(order), (x,)), in_place=True)
-        return memory(GroupNormHalves().run(program, Context())).activation_bytes
-
-    assert most((0, 2, 1, 3, 4)) <= most((0, 1, 2, 3, 4)) + 1024
+    program = penstock.capture(Stats((0, 2, 1, 3, 4)), (torch.rand(2, 4, 8, 32, 32),))
+    (module,) = GroupNormHalves().run(program, Context()).graphs.values()
+    reshapes = module.graph.find_nodes(op="call_function", target=torch.ops.aten.reshape.default)
+    assert reshapes
+    assert all(is_view(node) for node in reshapes)
