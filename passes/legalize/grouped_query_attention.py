@@ -10,6 +10,7 @@ from torch.fx import Node
 
 from penstock.passes.core.arguments import arguments_of
 from penstock.passes.core.base import Operators, Replacement, RewritePass, register
+from penstock.passes.core.heads import repeat_heads
 from penstock.passes.core.rewriter import Emitter
 from penstock.passes.core.shapes import shape_of
 
@@ -50,14 +51,5 @@ class GroupedQueryAttention(RewritePass):
         if not now["enable_gqa"]:
             return None
         heads = shape_of(now["query"])[-3]
-        changes = {name: _repeat_heads(emit, now[name], heads) for name in ("key", "value")}
+        changes = {name: repeat_heads(emit, now[name], heads) for name in ("key", "value")}
         return emit.changed(node, {**changes, "enable_gqa": False})
-
-
-def _repeat_heads(emit: Emitter, x: Node, heads: int) -> Node:
-    *batch, own, tokens, width = shape_of(x)
-    if own == heads:
-        return x
-    copies = emit(aten.unsqueeze.default, x, len(batch) + 1)
-    copies = emit(aten.expand.default, copies, [*batch, own, heads // own, tokens, width])
-    return emit(aten.reshape.default, copies, [*batch, heads, tokens, width])

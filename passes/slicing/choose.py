@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from penstock.passes.analysis.memory import Attention, memory
 from penstock.passes.core.program import Call, Phase, Plan, Program, TensorSpec, placeholders, result_nodes
 from penstock.passes.core.shapes import dtype_of, shape_of
+from penstock.passes.slicing.copies import with_copies
 from penstock.passes.slicing.estimates import seconds_of
 from penstock.passes.slicing.forms import prepared
 from penstock.passes.slicing.planner import SLOW, Planner, Schedule
@@ -79,7 +80,7 @@ def planner_of(
     Args:
         largest: bytes that no single value may exceed; None for no limit.
     """
-    planner = Planner(prepared(program.graphs[graph]), attention, largest=largest)
+    planner = Planner(prepared(with_copies(program.graphs[graph])), attention, largest=largest)
     return planner if recompute is None else _recomputing(planner, recompute)
 
 

@@ -116,6 +116,11 @@ class Facts(dict[Node, Fact]):
         self._as_dense(node)
         return node in self._copying
 
+    def lies_dense(self, node: Node) -> bool:
+        """Whether a value lies dense, row by row, where what it looks into does."""
+        seen = self._as_dense(node)
+        return isinstance(seen, torch.Tensor) and seen.is_contiguous()
+
     def _as_dense(self, node: Node) -> Any:
         if node not in self._dense:
             value = node.meta["val"]

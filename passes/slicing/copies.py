@@ -1,0 +1,83 @@
+"""The copies that kernels make of views, written as operators, so that they are planned and made in parts as well.
+
+A kernel reads and writes values that lie dense, row by row. What goes element by element, or only moves elements, takes
+in the permuting or the expanding of its operand; attention finds its heads where they lie. Everything else reads a
+dense copy: a convolution over frames that lie behind the channels, or a gather whose positions are expanded. Heads that
+queries share are repeated. A result of the graph has memory of its own, so one that shows a part of a value copies it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node
+
+from penstock.passes.analysis.cost import node_flops
+from penstock.passes.core.aliases import buffer_of
+from penstock.passes.core.arguments import arguments_of
+from penstock.passes.core.heads import repeat_heads
+from penstock.passes.core.rewriter import Rewriter
+from penstock.passes.core.shapes import nbytes, shape_of, value_of
+from penstock.passes.slicing.facts import Facts
+
+aten = torch.ops.aten
+
+
+def with_copies(module: GraphModule) -> GraphModule:
+    """The graph with a `clone` of each view that kernels copy."""
+    edit = Rewriter(module, made_by="feature-slicing")
+    for node in edit.nodes(aten.scaled_dot_product_attention.default):
+        _share_heads(edit, node)
+    facts = Facts()
+    output = edit.graph.output_node()
+    copied = [
+        (node, operand)
+        for node in edit.nodes()
+        if _reads_rows(node)
+        for operand in node.all_input_nodes
+        if _is_copied(facts, node, operand)
+    ]
+    copied += [(output, result) for result in output.all_input_nodes if _is_part(facts, result)]
+    for node, view in copied:
+        copy = edit.at(node)(aten.clone.default, view, memory_format=torch.contiguous_format)
+        node.replace_input_with(view, copy)
+    return edit.finish() if edit.changed else module
+
+
+def _share_heads(edit: Rewriter, node: Node) -> None:
+    """Let attention have keys and values of its own for every head of the queries."""
+    held, emit = arguments_of(node), edit.at(node)
+    *lead, _, _ = shape_of(node)
+    changes: dict[str, Any] = {"enable_gqa": False} if held["enable_gqa"] else {}
+    for name in ("key", "value"):
+        own = repeat_heads(emit, held[name], lead[-1]) if held["enable_gqa"] else held[name]
+        if list(shape_of(own)[:-2]) != lead:
+            own = emit(aten.expand.default, own, [*lead, *shape_of(own)[-2:]])
+        if own is not held[name]:
+            changes[name] = own
+    if changes:
+        edit.replace(node, emit.changed(node, changes))
+
+
+def _reads_rows(node: Node) -> bool:
+    """Whether an operator reads some elements of its operands together, or one of them for several results."""
+    if node.target is aten.gather.default:
+        return True
+    return node_flops(node) > 0 and torch.Tag.pointwise not in getattr(node.target, "tags", ())
+
+
+def _is_part(facts: Facts, result: Node) -> bool:
+    buffer = buffer_of(result)
+    if buffer is None or not facts[result].is_view:
+        return False
+    return buffer.bytes > nbytes(value_of(result)) or not facts.lies_dense(result)
+
+
+def _is_copied(facts: Facts, node: Node, operand: Node) -> bool:
+    if not facts[operand].is_view or buffer_of(operand) is None or facts.lies_dense(operand):
+        return False
+    if node.target is not aten.scaled_dot_product_attention.default:
+        return True
+    value = value_of(operand)
+    return any(not stride and extent > 1 for extent, stride in zip(value.shape, value.stride(), strict=True))
