@@ -1,9 +1,10 @@
 """The copies that kernels make of views, written as operators, so that they are planned and made in parts as well.
 
 A kernel reads and writes values that lie dense, row by row. What goes element by element, or only moves elements, takes
-in the permuting or the expanding of its operand; attention finds its heads where they lie. Everything else reads a
-dense copy: a convolution over frames that lie behind the channels, or a gather whose positions are expanded. Heads that
-queries share are repeated. A result of the graph has memory of its own, so one that shows a part of a value copies it.
+in the permuting or the expanding of its operand; attention finds its heads, and a group norm its channels, where they
+lie. Everything else reads a dense copy: a convolution over frames that lie behind the channels, or a gather whose
+positions are expanded. Heads that queries share are repeated. A result of the graph has memory of its own, so one that
+shows a part of a value copies it.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ def _reads_rows(node: Node) -> bool:
     """Whether an operator reads some elements of its operands together, or one of them for several results."""
     if node.target is aten.gather.default:
         return True
+    if node.target is aten.group_norm.default:  # its statistics are found where they lie
+        return False
     return node_flops(node) > 0 and torch.Tag.pointwise not in getattr(node.target, "tags", ())
 
 

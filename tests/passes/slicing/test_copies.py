@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import group_norm, scaled_dot_product_attention
 
 import penstock
 from penstock.passes.analysis.memory import memory
@@ -59,10 +59,11 @@ def test_a_view_that_a_kernel_copies_is_a_clone(
         (lambda x: x.transpose(1, 2) + 1, (HEADS,)),
         (lambda x: scaled_dot_product_attention(*x[:, :, None].unbind(2) * 3), (HEADS,)),
         (lambda x: scaled_dot_product_attention(*[x.transpose(1, 2)] * 3), (HEADS,)),
+        (lambda x: group_norm(x.transpose(1, 2), 5), (HEADS,)),
         (lambda x: (x * 2).view(20, 8), (HEADS,)),
         (lambda x: x.view(1, 20, 8).softmax(-1), (HEADS,)),
     ],
-    ids=["pointwise", "attention on a part", "attention", "whole result", "dense view"],
+    ids=["pointwise", "attention on a part", "attention", "group norm", "whole result", "dense view"],
 )
 def test_other_views_stay(model: Callable[..., torch.Tensor], args: tuple[torch.Tensor, ...]) -> None:
     assert copies(model, *args) == []
