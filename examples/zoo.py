@@ -5,7 +5,7 @@ Each factory returns a module and its example arguments, so the command line tak
     penstock inspect examples/zoo.py:svd_unet
 
 The structure is the real one (levels, attention, up- and down-sampling, norms); widths and depths are as small as it
-allows. Those that end in `_full` are the published sizes in float16, to be made under a fake mode::
+allows. Those that end in `_full` are the published sizes, in float16 by default, to be made under a fake mode::
 
     with FakeTensorMode(allow_non_fake_inputs=True):
         module, args = svd_unet_full()
@@ -16,11 +16,13 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
+from typing import ParamSpec
 
 import torch
 from torch import Tensor, nn
 
 Example = tuple[nn.Module, tuple[Tensor, ...]]
+P = ParamSpec("P")
 
 ZOO: dict[str, Callable[[], Example]] = {}
 """The reduced models by name."""
@@ -76,17 +78,17 @@ class RoundTrip(nn.Module):
         return pixels
 
 
-def reproducible(factory: Callable[[], Example]) -> Callable[[], Example]:
+def reproducible(factory: Callable[P, Example]) -> Callable[P, Example]:
     """Give a factory a seed of its own, and leave no weight at the zero or one that it starts from."""
 
     @functools.wraps(factory)
-    def build() -> Example:
+    def build(*args: P.args, **kwargs: P.kwargs) -> Example:
         with torch.random.fork_rng(devices=()), torch.no_grad():
             torch.manual_seed(0)
-            module, args = factory()
+            module, inputs = factory(*args, **kwargs)
             for parameter in module.parameters():
                 parameter.add_(torch.randn_like(parameter), alpha=0.02)
-            return module.eval(), args
+            return module.eval(), inputs
 
     return build
 
@@ -143,11 +145,11 @@ def svd_unet() -> Example:
 
 
 @reproducible
-def svd_unet_full() -> Example:
+def svd_unet_full(dtype: torch.dtype = torch.float16) -> Example:
     """Stable Video Diffusion's UNet as published: 14 frames of 576 × 1024 pixels, float16."""
     from diffusers import UNetSpatioTemporalConditionModel
 
-    with default_dtype(torch.float16):
+    with default_dtype(dtype):
         return _svd(UNetSpatioTemporalConditionModel(), frames=14, height=72, width=128, text=1024)
 
 
@@ -177,11 +179,11 @@ def animatediff_unet() -> Example:
 
 
 @reproducible
-def animatediff_full() -> Example:
+def animatediff_full(dtype: torch.dtype = torch.float16) -> Example:
     """AnimateDiff on Stable Diffusion 1.5 as published: 16 frames of 512 × 512 pixels, float16."""
     from diffusers import UNetMotionModel
 
-    with default_dtype(torch.float16):
+    with default_dtype(dtype):
         model = UNetMotionModel(sample_size=64, cross_attention_dim=768, use_motion_mid_block=False)
         return _animatediff(model, frames=16, size=64, tokens=77, text=768)
 
@@ -220,11 +222,11 @@ def svd_vae_decoder() -> Example:
 
 
 @reproducible
-def svd_vae_decoder_full() -> Example:
+def svd_vae_decoder_full(dtype: torch.dtype = torch.float16) -> Example:
     """Stable Video Diffusion's temporal decoder as published: 14 frames of 576 × 1024 pixels, float16."""
     from diffusers import AutoencoderKLTemporalDecoder
 
-    with default_dtype(torch.float16):
+    with default_dtype(dtype):
         model = AutoencoderKLTemporalDecoder(
             block_out_channels=(128, 256, 512, 512), down_block_types=("DownEncoderBlock2D",) * 4, layers_per_block=2
         )
@@ -278,11 +280,11 @@ def ltx_vae_decoder() -> Example:
 
 
 @reproducible
-def ltx_vae_decoder_full() -> Example:
+def ltx_vae_decoder_full(dtype: torch.dtype = torch.float16) -> Example:
     """LTX-Video's decoder as published: 161 frames of 512 × 704 pixels, float16."""
     from diffusers import AutoencoderKLLTXVideo
 
-    with default_dtype(torch.float16):
+    with default_dtype(dtype):
         return Decoder(AutoencoderKLLTXVideo()), (torch.randn(1, 128, 21, 16, 22),)
 
 
@@ -327,11 +329,11 @@ def ltx_dit() -> Example:
 
 
 @reproducible
-def ltx_dit_full() -> Example:
+def ltx_dit_full(dtype: torch.dtype = torch.float16) -> Example:
     """LTX-Video's transformer as published: 161 frames of 512 × 704 pixels, 7392 latent tokens, float16."""
     from diffusers import LTXVideoTransformer3DModel
 
-    with default_dtype(torch.float16):
+    with default_dtype(dtype):
         names = ("hidden_states", "encoder_hidden_states", "timestep", "encoder_attention_mask")
         args = (torch.randn(1, 7392, 128), torch.randn(1, 128, 4096), torch.tensor([5.0]), torch.ones(1, 128).bool())
         return Positional(LTXVideoTransformer3DModel(), *names, num_frames=21, height=16, width=22), args
@@ -358,11 +360,11 @@ def wan_dit() -> Example:
 
 
 @reproducible
-def wan_dit_full() -> Example:
+def wan_dit_full(dtype: torch.dtype = torch.float16) -> Example:
     """Wan 2.1's transformer of 1.3 billion weights: 81 frames of 480 × 832 pixels, 32760 latent tokens, float16."""
     from diffusers import WanTransformer3DModel
 
-    with default_dtype(torch.float16):
+    with default_dtype(dtype):
         model = WanTransformer3DModel(num_attention_heads=12, num_layers=30, ffn_dim=8960)
         args = (torch.randn(1, 16, 21, 60, 104), torch.tensor([5.0]), torch.randn(1, 512, 4096))
         return Positional(model, "hidden_states", "timestep", "encoder_hidden_states"), args

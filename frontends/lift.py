@@ -18,13 +18,15 @@ from torch.fx import Graph, Node
 from torch.utils._pytree import TreeSpec, tree_leaves, tree_unflatten
 
 from penstock.passes.core import dialect
+from penstock.passes.core.eager import on_device
 from penstock.passes.core.errors import CaptureError, Unsupported, UnsupportedOperatorError
+from penstock.passes.core.graphs import eliminate_dead_nodes, make_module
 from penstock.passes.core.program import Plan, Program, Signature, TensorSpec, attribute
-from penstock.passes.core.rewriter import eliminate_dead_nodes, make_module
 from penstock.passes.core.shapes import fake_like, value_of
 from penstock.passes.core.source import source_of
 from penstock.passes.core.structure import structure_of
 
+_CPU = torch.device("cpu")
 _ASSERTIONS = ("aten::_assert", "aten::sym_constrain_", "aten::_linalg_check_errors")
 _WEIGHTS = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 
@@ -163,7 +165,10 @@ class _Lift:
         return False
 
     def _copy(self, node: Node) -> None:
-        self._finish(node, self.graph.node_copy(node, self._mapped))
+        new = self.graph.node_copy(node, self._mapped)
+        if new.kwargs.get("device") not in (None, _CPU):
+            new.args, new.kwargs = on_device(new, _CPU)  # where it runs is not for a graph to say
+        self._finish(node, new)
 
     def _mapped(self, used: Node) -> Node:
         return self._map[used] if used not in self._tokens else self.inputs[0]

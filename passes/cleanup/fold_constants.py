@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_map
 
 from penstock.passes.core.base import Pass, register
 from penstock.passes.core.context import Context
+from penstock.passes.core.eager import on_device
 from penstock.passes.core.program import Program
 from penstock.passes.core.rewriter import Rewriter
 from penstock.passes.core.shapes import is_fake, nbytes, value_of
@@ -60,7 +61,7 @@ class FoldConstants(Pass):
         pool: dict[tuple[Any, ...], torch.Tensor] = {}
         changed = {}
         for name, module in program.graphs.items():
-            folded = self._fold(name, module, program.weights, pool)
+            folded = self._fold(name, module, program.weights, program.device, pool)
             if folded is not None:
                 changed[name] = folded
         return program.with_graphs(**changed) if changed else program
@@ -70,9 +71,10 @@ class FoldConstants(Pass):
         name: str,
         module: GraphModule,
         weights: Mapping[str, torch.Tensor],
+        device: torch.device,
         pool: dict[tuple[Any, ...], torch.Tensor],
     ) -> GraphModule | None:
-        values, sizes = _constant_values(module, weights)
+        values, sizes = _constant_values(module, weights, device)
         border = [
             node
             for node in values
@@ -87,14 +89,14 @@ class FoldConstants(Pass):
         edit = Rewriter(module, self.name())
         for node in border:
             value = values[node].detach().contiguous()
-            key = (value.dtype, tuple(value.shape), value.reshape(-1).view(torch.uint8).numpy().tobytes())
+            key = (value.dtype, tuple(value.shape), value.reshape(-1).view(torch.uint8).cpu().numpy().tobytes())
             constant = edit.at(edit.origin[node]).constant(pool.setdefault(key, value), f"folded.{node.name}")
             edit.replace(edit.origin[node], constant)
         return edit.finish(name)
 
 
 def _constant_values(
-    module: GraphModule, weights: Mapping[str, torch.Tensor]
+    module: GraphModule, weights: Mapping[str, torch.Tensor], device: torch.device
 ) -> tuple[dict[Node, Any], dict[Node, int]]:
     """Each node that depends on real weights and constants alone, evaluated, and the bytes of weights behind it."""
     values: dict[Node, Any] = {}
@@ -107,7 +109,7 @@ def _constant_values(
                     values[node], sizes[node] = weight, nbytes(value_of(node))
             elif node.op == "call_function" and all(used in values for used in node.all_input_nodes) and _is_pure(node):
                 args, kwargs = tree_map(
-                    lambda item: values[item] if isinstance(item, Node) else item, (node.args, node.kwargs)
+                    lambda item: values[item] if isinstance(item, Node) else item, on_device(node, device)
                 )
                 values[node] = node.target(*args, **kwargs)
                 sizes[node] = sum(sizes[used] for used in node.all_input_nodes)

@@ -22,9 +22,15 @@ from penstock.passes.core.program import Signature, TensorSpec
 from penstock.passes.core.shapes import dtype_name, is_fake
 from penstock.passes.core.structure import match, rebuild
 
+_CPU = torch.device("cpu")
+
 
 def bind(
-    signature: Signature, args: Sequence[Any], kwargs: Mapping[str, Any], initial: Mapping[str, torch.Tensor]
+    signature: Signature,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    initial: Mapping[str, torch.Tensor],
+    device: torch.device = _CPU,
 ) -> list[torch.Tensor]:
     """The flat inputs of a call: one tensor per input of the signature, checked.
 
@@ -33,6 +39,7 @@ def bind(
         kwargs: the keyword arguments of the capture, in any order. Without `args`: also one tensor per input of the
             signature, by the names there.
         initial: what each state starts at, by name.
+        device: where the tensors shall lie.
 
     Raises:
         UsageError: a number, name, nest, shape or dtype differs; the message names the input.
@@ -48,7 +55,7 @@ def bind(
             raise UsageError(f"expected the keyword arguments {_listed(named)}, got {_listed(kwargs)}")
         leaves = match({"tuple": positional}, tuple(args[: len(positional)]), _is_leaf, "args")
         leaves += match({"dict": named}, {name: kwargs[name] for name in named}, _is_leaf, "kwargs")
-    return [as_tensor(spec, value) for spec, value in zip(signature.inputs, [*leaves, *states], strict=True)]
+    return [as_tensor(spec, value, device) for spec, value in zip(signature.inputs, [*leaves, *states], strict=True)]
 
 
 def nest(signature: Signature, outputs: Sequence[torch.Tensor]) -> Any:
@@ -60,13 +67,13 @@ def nest(signature: Signature, outputs: Sequence[torch.Tensor]) -> Any:
     return result, dict(zip(signature.states, outputs[count:], strict=True))
 
 
-def as_tensor(spec: TensorSpec, value: Any) -> torch.Tensor:
-    """A torch tensor on the CPU, of the shape and dtype that the spec asks for; nothing is converted silently.
+def as_tensor(spec: TensorSpec, value: Any, device: torch.device = _CPU) -> torch.Tensor:
+    """A torch tensor on a device, of the shape and dtype that the spec asks for; nothing is converted silently.
 
     Raises:
         UsageError: it is neither tensor nor array, or its shape or dtype differs.
     """
-    tensor = _to_torch(spec.name, value)
+    tensor = _to_torch(spec.name, value).to(device)
     if (tuple(tensor.shape), tensor.dtype) != (spec.shape, spec.dtype):
         raise UsageError(
             f"input '{spec.name}': expected {short_type(dtype_name(spec.dtype), spec.shape)}, "
@@ -80,7 +87,7 @@ def _to_torch(name: str, value: Any) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
         if is_fake(value):
             raise UsageError(f"input '{name}' is a fake tensor: it has a shape but no data")
-        return value.detach().to("cpu")
+        return value.detach()
     if isinstance(value, (np.ndarray, np.generic)):
         try:
             return torch.from_numpy(np.require(value, requirements=("C", "W")))

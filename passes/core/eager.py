@@ -1,6 +1,7 @@
 """One graph in torch eager: its operators in order, every value forgotten after its last use.
 
-A graph that runs in place writes results over operands that die (`penstock.passes.core.overwriting`).
+A graph that runs in place writes results over operands that die (`penstock.passes.core.overwriting`). What it makes of
+numbers alone, such as a ramp, is made on the device where it runs, whatever device it had at capture.
 """
 
 from __future__ import annotations
@@ -10,15 +11,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_aggregate, map_arg
 
 from penstock.passes.core.aliases import Buffer, buffer_of, buffers_of
+from penstock.passes.core.arguments import changed_arguments
 from penstock.passes.core.overwriting import out_variant, takeovers
 from penstock.passes.core.program import attribute, placeholders, result_nodes
 from penstock.passes.core.source import source_of
 
 Observer = Callable[[Node, Any], None]
+_CPU = torch.device("cpu")
+_WHATEVER_STRIDES: dict[Any, Any] = {torch.ops.aten.view.default: torch.ops.aten.reshape.default}
+"""Which strides a kernel gives its result is its own choice: on another device a view may have to be a copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +39,14 @@ class _Step:
     """One operator.
 
     Attributes:
+        target: what is called.
         is_flat: whether places stand among its positional arguments only, not inside of lists or keyword arguments.
         forgets: the places that nothing needs afterwards.
         over: the place of the operand that its result is written over; None for memory of its own.
     """
 
     node: Node
+    target: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     is_flat: bool
@@ -52,9 +60,10 @@ class Eager:
 
     Args:
         ours: the arguments, by index, that it may write over; None where it does not run in place.
+        device: where its weights and arguments lie.
     """
 
-    def __init__(self, module: GraphModule, ours: Set[int] | None = None) -> None:
+    def __init__(self, module: GraphModule, ours: Set[int] | None = None, device: torch.device = _CPU) -> None:
         nodes = [node for node in module.graph.nodes if node.op != "output"]
         place = {node: index for index, node in enumerate(nodes)}
         results = result_nodes(module)
@@ -72,7 +81,9 @@ class Eager:
         self._results = [place[node] for node in results]
         self._copied = set() if ours is None else set(_shared(module))
         self._steps = [
-            _step(node, place, tuple(forgotten[node]), over.get(node)) for node in nodes if node.op == "call_function"
+            _step(node, place, tuple(forgotten[node]), over.get(node), device)
+            for node in nodes
+            if node.op == "call_function"
         ]
         self._is_proved = not over  # that nobody else sees what is written over, whatever the schemas of operators say
 
@@ -105,7 +116,7 @@ def _do(step: _Step, held: list[Any], observe: Observer | None) -> None:
         named: Any = step.kwargs
     else:
         found, named = _filled((step.args, step.kwargs), held)
-    target: Any = step.node.target
+    target = step.target
     if step.over is not None and observe is None:
         target, named = out_variant(target), {**named, "out": held[step.over]}
     try:
@@ -156,15 +167,27 @@ def _is_seen(held: Sequence[Any], place: int, dying: Sequence[int]) -> bool:
     )
 
 
-def _step(node: Node, place: dict[Node, int], forgets: tuple[int, ...], over: Node | None) -> _Step:
+def on_device(node: Node, device: torch.device) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The args and kwargs with which an operator makes its result on a device, where its arguments are."""
+    is_asked = isinstance(node.target, OpOverload) and any(
+        known.name == "device" for known in node.target._schema.arguments
+    )
+    return changed_arguments(node, {"device": device}) if is_asked else (node.args, dict(node.kwargs))
+
+
+def _step(
+    node: Node, place: dict[Node, int], forgets: tuple[int, ...], over: Node | None, device: torch.device
+) -> _Step:
     def placed(used: Node) -> Any:
         return _Place(place[used])
 
-    args: Any = map_arg(node.args, placed)
-    kwargs: Any = map_arg(node.kwargs, placed)
+    node_args, node_kwargs = on_device(node, device)
+    args: Any = map_arg(node_args, placed)
+    kwargs: Any = map_arg(node_kwargs, placed)
     nested: list[Node] = []
-    map_arg(([each for each in node.args if not isinstance(each, Node)], node.kwargs), nested.append)
-    return _Step(node, args, kwargs, not nested, place[node], forgets, None if over is None else place[over])
+    map_arg(([each for each in node_args if not isinstance(each, Node)], node_kwargs), nested.append)
+    target = _WHATEVER_STRIDES.get(node.target, node.target)
+    return _Step(node, target, args, kwargs, not nested, place[node], forgets, None if over is None else place[over])
 
 
 def _filled(given: Any, held: Sequence[Any]) -> Any:

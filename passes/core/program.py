@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
+from penstock.passes.core.errors import UsageError
+from penstock.passes.core.graphs import copy_graph, make_module
 from penstock.passes.core.shapes import dtype_named, is_fake, nbytes
 from penstock.passes.core.structure import Structure
 
@@ -228,6 +230,11 @@ class Program:
         return sum({id(tensor): nbytes(tensor) for tensor in self.weights.values()}.values())
 
     @property
+    def device(self) -> torch.device:
+        """Where its weights and examples lie; the oracle runs it there, and makes there what depends on no input."""
+        return next((tensor.device for tensor in (*self.weights.values(), *self.examples)), torch.device("cpu"))
+
+    @property
     def is_fake(self) -> bool:
         """Whether the weights have shapes but no data: such a Program can be analysed, not run or compiled."""
         return any(is_fake(tensor) for tensor in (*self.weights.values(), *self.examples))
@@ -252,6 +259,59 @@ class Program:
                     known[_renamed(module, weight, tensor, known)] = tensor
         return replace(self, graphs={**self.graphs, **graphs})
 
+    def to(self, device: torch.device | str) -> Program:
+        """The same Program with its weights and examples on a device; itself if that is where they lie."""
+        wanted = torch.empty(0, device=device).device  # "cuda" with its index
+        if self.device == wanted:
+            return self
+        moved = {id(tensor): _moved(tensor, wanted) for tensor in self.weights.values()}  # each once
+        weights = {name: moved[id(tensor)] for name, tensor in self.weights.items()}
+        return self._over(weights, [example.to(wanted) for example in self.examples])
+
+    def with_data(self, weights: Mapping[str, torch.Tensor], examples: Sequence[torch.Tensor]) -> Program:
+        """The same Program, captured on fake tensors, with data, so that it can run.
+
+        A model can be captured and sliced before there is memory for it; then its weights are read straight to where
+        they shall lie.
+
+        Args:
+            weights: by the names of `weights`, which are those of the model's state dict, all on one device. Constants
+                that were computed at capture stay; names that the Program does not read mean nothing.
+            examples: one tensor per input, on the same device.
+
+        Raises:
+            UsageError: the Program has data already; or a tensor is missing, of another shape or dtype, or elsewhere.
+        """
+        wanted = {name: weight for name, weight in self.weights.items() if is_fake(weight)}
+        if not wanted:
+            raise UsageError("the program has its weights already, and passes may have computed others from them")
+        for name, weight in wanted.items():
+            if name not in weights:
+                raise UsageError(f"there is no weight '{name}' among those given")
+            _check_type(f"weight '{name}'", weight, weights[name])
+        if len(examples) != len(self.examples):
+            raise UsageError(f"expected {len(self.examples)} example(s), got {len(examples)}")
+        for spec, known, example in zip(self.signature.inputs, self.examples, examples, strict=True):
+            _check_type(f"example '{spec.name}'", known, example)
+        given = {name: weights[name] for name in wanted}
+        device = next(iter(given.values())).device
+        for name, tensor in (
+            *given.items(),
+            *zip((spec.name for spec in self.signature.inputs), examples, strict=True),
+        ):
+            if tensor.device != device:
+                raise UsageError(f"'{name}' is on {tensor.device}, others are on {device}")
+        kept = {name: weight.to(device) for name, weight in self.weights.items() if name not in wanted}
+        return self._over({**kept, **given}, examples)
+
+    def _over(self, weights: Mapping[str, torch.Tensor], examples: Sequence[torch.Tensor]) -> Program:
+        """The same Program over other tensors."""
+        graphs = {}
+        for name, module in self.graphs.items():
+            own = {key: weights[key] for key in weights_of(module)}
+            graphs[name] = make_module(own, copy_graph(module.graph)[0], type(module).__name__)
+        return replace(self, graphs=graphs, examples=tuple(examples))
+
     def noted(self, note: str) -> Program:
         """The same Program with one more line of provenance."""
         return replace(self, provenance=(*self.provenance, note))
@@ -259,6 +319,18 @@ class Program:
     def as_module(self, graph: str = "main") -> GraphModule:
         """One graph as a trainable `torch.nn.Module`; its parameters are the captured model's own."""
         return self.graphs[graph]
+
+
+def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    moved = tensor.detach().to(device)
+    return torch.nn.Parameter(moved, tensor.requires_grad) if isinstance(tensor, torch.nn.Parameter) else moved
+
+
+def _check_type(what: str, expected: torch.Tensor, given: torch.Tensor) -> None:
+    if (given.shape, given.dtype) != (expected.shape, expected.dtype):
+        raise UsageError(
+            f"{what}: expected {tuple(expected.shape)} {expected.dtype}, got {tuple(given.shape)} {given.dtype}"
+        )
 
 
 def weight_results(program: Program, call: Call) -> dict[str, str]:

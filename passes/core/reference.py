@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from torch.fx import GraphModule, Node
+from torch.fx import Node
 
 from penstock.passes.core.aliases import buffer_of
 from penstock.passes.core.eager import Eager
@@ -23,8 +23,8 @@ def run(program: Program, inputs: Iterable[torch.Tensor], observe: Observer | No
     """The outputs of a Program, in the order of its signature.
 
     Args:
-        inputs: one tensor per input of the signature, of its shape and dtype. Those that nothing else holds, as where
-            they come from a generator, die after their last use.
+        inputs: one tensor per input of the signature, of its shape and dtype, on the Program's device. Those that
+            nothing else holds, as where they come from a generator, die after their last use.
         observe: called with (graph name, node, value) for each operator as it runs.
 
     Raises:
@@ -63,9 +63,10 @@ class _Step:
 class _Ready:
     """What every run of a Program needs, found out once."""
 
-    def __init__(self, graphs: Mapping[str, GraphModule], in_place: bool) -> None:
-        self._graphs = graphs
-        self._in_place = in_place
+    def __init__(self, program: Program) -> None:
+        self.device = program.device
+        self._graphs = program.graphs  # not the Program, which lives as long as somebody else holds it
+        self._in_place = program.in_place
         self._eager: dict[tuple[str, Set[int] | None], Eager] = {}  # by name, and the arguments to write over
         self._steps: dict[int | None, list[_Step]] = {}  # by the identity of the piece of a loop; None for the plan
 
@@ -92,7 +93,7 @@ class _Ready:
         places = frozenset(place for place, name in enumerate(op.args) if name in ours and op.args.count(name) == 1)
         key = op.graph, places if self._in_place else None
         if key not in self._eager:
-            self._eager[key] = Eager(self._graphs[op.graph], key[1])
+            self._eager[key] = Eager(self._graphs[op.graph], key[1], self.device)
         return self._eager[key]
 
     def _lent(self, op: Op) -> set[str]:
@@ -109,7 +110,7 @@ _READY: dict[int, _Ready] = {}  # by the identity of a Program, as long as it li
 def _ready(program: Program) -> _Ready:
     key = id(program)
     if key not in _READY:
-        _READY[key] = _Ready(program.graphs, program.in_place)
+        _READY[key] = _Ready(program)
         weakref.finalize(program, _READY.pop, key, None)
     return _READY[key]
 
@@ -144,7 +145,7 @@ class _Run:
             if reused is not None and reused not in given and values[reused].is_contiguous():
                 results.append(values[reused].view(spec.shape))
             else:
-                results.append(torch.empty(spec.shape, dtype=spec.dtype))
+                results.append(torch.empty(spec.shape, dtype=spec.dtype, device=self._ready.device))
         for piece in loop.pieces:
             seen = {
                 param for param, (_, window) in zip(piece.params, piece.args, strict=True) if not _is_copied(window)

@@ -23,6 +23,7 @@ from torch.fx import Graph, GraphModule, Node
 
 from penstock.passes.core.arguments import changed_arguments
 from penstock.passes.core.errors import InvalidProgramError
+from penstock.passes.core.graphs import copy_graph, eliminate_dead_nodes, make_module
 from penstock.passes.core.program import weights_of
 from penstock.passes.core.shapes import fake_like, infer
 from penstock.passes.core.source import inherit
@@ -162,38 +163,6 @@ class Emitter:
         self.rewriter._fresh.add(node)
         self.rewriter.changed = True
         return node
-
-
-def copy_graph(graph: Graph) -> tuple[Graph, dict[Node, Node]]:
-    """A copy of a graph with the same names, and the map from old to new nodes."""
-    copy = Graph()
-    mapping: dict[Node, Node] = {}
-    result = copy.graph_copy(graph, mapping)
-    mapping[graph.output_node()] = copy.output(result)
-    for old, new in mapping.items():
-        new.name = old.name
-        new.meta = dict(old.meta)
-    return copy, mapping
-
-
-def make_module(weights: dict[str, torch.Tensor], graph: Graph, name: str = "Graph") -> GraphModule:
-    """A `GraphModule` over a graph, with weights at their dotted names."""
-    root: dict[str, Any] = dict(weights)
-    return GraphModule(root, graph, class_name=name)
-
-
-def eliminate_dead_nodes(graph: Graph) -> int:
-    """Erase every operator and weight node that nothing uses; returns how many.
-
-    FX's own elimination keeps random-tagged operators (attention among them) as impure. In the dialect nothing is
-    impure, so whatever is unused goes.
-    """
-    erased = 0
-    for node in reversed(list(graph.nodes)):
-        if node.op in ("call_function", "get_attr") and not node.users:
-            graph.erase_node(node)
-            erased += 1
-    return erased
 
 
 def _strides(value: Any) -> Any:

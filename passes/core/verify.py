@@ -69,7 +69,7 @@ def compare(
     if expected.numel() == 0:
         return Difference(name, 0.0, 0.0, 1.0, tolerance)
     wide = torch.complex128 if expected.is_complex() else torch.float64
-    left, right = expected.detach().to(wide), actual.detach().to(wide)
+    left, right = expected.detach().to("cpu", wide), actual.detach().to("cpu", wide)
     finite = torch.isfinite(left)
     same_special = (left == right) | (torch.isnan(left) & torch.isnan(right))
     error = torch.where(same_special, 0.0, (left - right).abs())

@@ -19,9 +19,9 @@ from penstock.passes.analysis.axes import inputs_of
 from penstock.passes.core import dialect
 from penstock.passes.core.arguments import changed_arguments
 from penstock.passes.core.errors import UsageError
+from penstock.passes.core.graphs import make_module
 from penstock.passes.core.printer import op_name
 from penstock.passes.core.program import Call, Program, TensorSpec, placeholders, result_nodes, weights_of
-from penstock.passes.core.rewriter import make_module
 from penstock.passes.core.shapes import FAKE_MODE, infer, is_fake, shape_of, tensor_of, value_of
 from penstock.passes.core.source import source_of
 from penstock.passes.resizing.atoms import ConflictError, Extent, leaves, size_of

@@ -12,8 +12,8 @@ from torch.fx.node import map_arg
 
 from penstock.passes.analysis.axes.reductions import MERGES
 from penstock.passes.analysis.axes.rules import Part, crop, make_part
+from penstock.passes.core.graphs import eliminate_dead_nodes, make_module
 from penstock.passes.core.program import attribute
-from penstock.passes.core.rewriter import eliminate_dead_nodes, make_module
 from penstock.passes.core.shapes import fake_like, infer, shape_of
 from penstock.passes.core.source import inherit
 from penstock.passes.slicing.forms import restored

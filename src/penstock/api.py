@@ -136,7 +136,7 @@ def optimize(
 
 
 def reference(program: Program, *args: Any, **kwargs: Any) -> Any:
-    """Run a Program in PyTorch eager: the oracle that everything is compared with.
+    """Run a Program in PyTorch eager, on its device: the oracle that everything is compared with.
 
     Args:
         args: what the captured model takes. The model's states may follow; without them each starts at the value it
@@ -151,7 +151,7 @@ def reference(program: Program, *args: Any, **kwargs: Any) -> Any:
             captured on fake tensors.
     """
     initial = dict(zip([spec.name for spec in program.signature.inputs], program.examples, strict=True))
-    inputs = bind(program.signature, args, kwargs, initial)
+    inputs = bind(program.signature, args, kwargs, initial, program.device)
     return nest(program.signature, oracle.run(program, inputs))
 
 
@@ -191,7 +191,7 @@ def compile(
     check_destination(destination)
     if program.is_fake:
         raise UsageError("the program was captured on fake tensors; capture it with real weights to compile it")
-    final = Pipeline(_precision(precision, device)).run(program)
+    final = Pipeline(_precision(precision, device)).run(program.to("cpu"))
     report = report or build_report(program, final, target=device.name)
     measured = _existing(Path(tuning)) if tuning is not None else None
     budget = None if memory_budget is None else parse_size(memory_budget)
@@ -274,7 +274,7 @@ def tune(
     device = find_target(target)
     if program.is_fake:
         raise UsageError("the program was captured on fake tensors; capture it with real weights to measure it")
-    final = Pipeline(_precision(precision, device)).run(program)
+    final = Pipeline(_precision(precision, device)).run(program.to("cpu"))
     return tune_program(final, device, Path(database), seconds, rpc, key, progress)
 
 

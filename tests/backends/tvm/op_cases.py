@@ -15,8 +15,8 @@ from torch.fx import Graph
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 from penstock.passes.core import verify
+from penstock.passes.core.graphs import make_module
 from penstock.passes.core.program import Call, Phase, Plan, Program, Signature, TensorSpec
-from penstock.passes.core.rewriter import make_module
 from penstock.passes.core.shapes import fake_like, infer
 from tests.backends.tvm.execute import runner_of, simulation_of
 

@@ -22,8 +22,8 @@ from penstock.backends.tvm.ops.registry import lowering_of, lowers, supported
 from penstock.frontends.torch_export import capture_module
 from penstock.passes.core import reference
 from penstock.passes.core.errors import InvalidProgramError, UnsupportedOperatorError
+from penstock.passes.core.graphs import make_module
 from penstock.passes.core.program import Call, Phase, Plan, Program, Signature, TensorSpec, result_nodes
-from penstock.passes.core.rewriter import make_module
 from penstock.passes.core.shapes import fake_like, infer, value_of
 from penstock.passes.legalize.door import DOOR
 from tests.backends.tvm.execute import runner_of

@@ -8,8 +8,8 @@ import torch
 from torch.fx import Graph, Interpreter, Node
 from torch.utils._pytree import tree_leaves
 
+from penstock.passes.core.graphs import make_module
 from penstock.passes.core.program import Plan, Program, Signature, TensorSpec, placeholders, result_nodes, weights_of
-from penstock.passes.core.rewriter import make_module
 from penstock.passes.core.shapes import fake_like, infer, nbytes, tensor_of
 
 

@@ -19,7 +19,7 @@ def with_dead_nodes(program: Program) -> Program:
     emit(aten.scaled_dot_product_attention.default, *[node.args[0]] * 3)
     emit.constant(torch.ones(3), "unused")
     # Rewriter.finish would remove them at once.
-    from penstock.passes.core.rewriter import make_module
+    from penstock.passes.core.graphs import make_module
 
     return program.with_graphs(main=make_module(edit.weights, edit.graph, "main"))
 

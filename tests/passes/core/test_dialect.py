@@ -10,8 +10,8 @@ from torch.fx import Graph, GraphModule, Node
 from penstock.frontends.torch_export import capture_module
 from penstock.passes.core import dialect
 from penstock.passes.core.errors import InvalidProgramError
+from penstock.passes.core.graphs import copy_graph, make_module
 from penstock.passes.core.program import Call, Phase, Plan, Program
-from penstock.passes.core.rewriter import copy_graph, make_module
 
 aten = torch.ops.aten
 
