@@ -1,4 +1,4 @@
-"""Programs on other devices than the CPU: `meta` everywhere, as it refuses to mix devices, and a GPU where there is one."""
+"""Programs on other devices than the CPU: `meta`, which refuses to mix devices, and a GPU where there is one."""
 
 from __future__ import annotations
 
@@ -124,12 +124,12 @@ def test_data_that_does_not_fit_is_refused() -> None:
         program.with_data({"weight": weight}, [example])
     with pytest.raises(UsageError, match=r"weight 'bias': expected \(2,\) torch.float32, got \(3,\) torch.float32"):
         program.with_data({"weight": weight, "bias": torch.rand(3)}, [example])
-    with pytest.raises(
-        UsageError, match=r"example 'input_1': expected \(1, 3\) torch.float32, got \(1, 3\) torch.float64"
-    ):
+    with pytest.raises(UsageError, match=r"'input_1': expected \(1, 3\) torch.float32, got \(1, 3\) torch.float64"):
         program.with_data({"weight": weight, "bias": bias}, [example.double()])
     with pytest.raises(UsageError, match=r"expected 1 example\(s\), got 0"):
         program.with_data({"weight": weight, "bias": bias}, [])
+    with pytest.raises(UsageError, match="'weight' is on cpu, others are on meta"):
+        program.with_data({"weight": weight, "bias": bias.to("meta")}, [example])
     whole = program.with_data({"weight": weight, "bias": bias}, [example])
     with pytest.raises(UsageError, match="has its weights already"):
         whole.with_data({"weight": weight, "bias": bias}, [example])
