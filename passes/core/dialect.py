@@ -2,6 +2,7 @@
 
 Rules for a graph:
   * every operator is an `OpOverload` that mutates nothing (ATen, ``penstock::`` or a user's own), or ``getitem``;
+  * it names no device but the CPU: where it runs is its Program's (`Program.to`);
   * shapes are static, and every node carries its fake value in ``meta["val"]``;
   * weights are ``get_attr`` nodes that resolve to a tensor of the recorded shape and dtype;
   * nodes stand in execution order under unique names, and the output is a flat tuple of nodes.

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import penstock
-from benchmarks import sliced_memory, todays_memory
+from benchmarks import full_size, sliced_memory, todays_memory
 from penstock.passes.analysis.memory import memory
 
 
@@ -33,6 +33,21 @@ def test_workspaces_of_torch_are_no_values() -> None:
     values, peak = sliced_memory.torch_peak(program)
     assert values == pytest.approx(memory(program).activation_bytes, rel=0.05)
     assert peak > 1.5 * values
+
+
+def test_a_model_is_planned_without_weights_and_measured_with_them() -> None:
+    def build() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+        return nn.Sequential(nn.Linear(4, 256), nn.GELU(), nn.Linear(256, 4)), (torch.rand(4096, 4),)
+
+    programs = full_size.planned(build, "fused", 0.25)
+    assert all(program.is_fake for program in programs)
+    row = full_size.measure("layers", "fused", *full_size.with_data(programs, build, torch.device("cpu")), rounds=2)
+    assert row.whole.values == pytest.approx(row.whole.planned, rel=0.05)
+    assert row.sliced.values == pytest.approx(row.sliced.planned, rel=0.05)
+    assert row.sliced.asked < 0.3 * row.whole.asked
+    assert (row.bits, row.finite, row.replay_ratio) == (32, True, None)
+    assert row.max_error < 1e-5
+    assert "| layers |" in full_size.described([row])
 
 
 @pytest.mark.models
