@@ -36,6 +36,8 @@ from penstock.passes.core.program import (
 from penstock.passes.core.shapes import FAKE_MODE, value_of
 from penstock.passes.core.source import source_of
 
+_CPU = torch.device("cpu")
+
 
 def check(program: Program, made_by: str) -> None:
     """Raise `InvalidProgramError` with every breach, naming who made the Program."""
@@ -89,6 +91,8 @@ def _node(module: GraphModule, node: Node) -> Iterator[str]:
         if isinstance(node.target, OpOverload):
             if node.target._schema.is_mutable:
                 yield f"'{node.name}' mutates: {node.target} ({source_of(node)})"
+            if node.kwargs.get("device") not in (None, _CPU):
+                yield f"'{node.name}' names the device {node.kwargs['device']}; a graph runs where its weights lie"
         elif node.target is not operator.getitem:
             yield f"'{node.name}' calls {node.target!r}, which is not an operator overload"
     elif node.op != "placeholder":

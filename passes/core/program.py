@@ -260,9 +260,12 @@ class Program:
         return replace(self, graphs={**self.graphs, **graphs})
 
     def to(self, device: torch.device | str) -> Program:
-        """The same Program with its weights and examples on a device; itself if that is where they lie."""
+        """The same Program with its weights and examples on a device; itself if that is where they lie.
+
+        Move it after the passes: some make constants, on the CPU.
+        """
         wanted = torch.empty(0, device=device).device  # "cuda" with its index
-        if self.device == wanted:
+        if all(tensor.device == wanted for tensor in (*self.weights.values(), *self.examples)):
             return self
         moved = {id(tensor): _moved(tensor, wanted) for tensor in self.weights.values()}  # each once
         weights = {name: moved[id(tensor)] for name, tensor in self.weights.items()}

@@ -61,7 +61,13 @@ def wrong_weight(graph: Graph, nodes: dict[str, Node]) -> None:
     nodes["weight"].meta["val"] = nodes["bias"].meta["val"]
 
 
+def placed(graph: Graph, nodes: dict[str, Node]) -> None:
+    nodes["linear"].target = aten.zeros.default
+    nodes["linear"].args, nodes["linear"].kwargs = ([1, 3],), {"device": torch.device("cuda")}
+
+
 BREACHES = {
+    placed: "'linear' names the device cuda",
     drop_value: "carries no fake value",
     mutate: "mutates: aten.add_.Tensor",
     foreign_call: "is not an operator overload",
