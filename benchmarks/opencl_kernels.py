@@ -37,10 +37,10 @@ from penstock.backends.targets import find_target
 from penstock.backends.tvm.build import CompiledProgram, compile_program
 from penstock.backends.tvm.standalone import load_compiled
 from penstock.passes.analysis.cost import node_flops, node_moved_bytes
+from penstock.passes.core.graphs import make_module
 from penstock.passes.core.pipeline import Pipeline
 from penstock.passes.core.printer import op_name
 from penstock.passes.core.program import Call, Phase, Plan, Program, Signature, TensorSpec, attribute
-from penstock.passes.core.rewriter import make_module
 from penstock.passes.core.shapes import value_of
 from penstock.passes.presets import LEGALIZE, SINGLE_PRECISION
 

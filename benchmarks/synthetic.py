@@ -10,8 +10,8 @@ import torch
 from torch.fx import Graph, Node
 
 from penstock.passes.core import dialect
+from penstock.passes.core.graphs import make_module
 from penstock.passes.core.program import Plan, Program, Signature, TensorSpec
-from penstock.passes.core.rewriter import make_module
 from penstock.passes.core.shapes import fake_like, infer
 from penstock.passes.core.structure import structure_of
 
