@@ -40,6 +40,12 @@ def in_place(body: Body, kernels: Sequence[Kernel], dying: Set[int] = frozenset(
                 continue
             if not (_is_whole(body, result) and _is_whole(body, operand)):
                 continue
+            if any(
+                root(body.values[value].storage) == old
+                and not ((written, index) in kernels[op.kernel].in_place and _is_whole(body, body.values[value]))
+                for index, value in enumerate(op.args)
+            ):
+                continue  # another operand looks into the same memory, and is read at other places
             if loop is not None and not (loop.start <= used[0] and made[1] < loop.stop):
                 continue  # it is needed by every iteration, or made by every one
             spaces = body.storages[new].space, body.storages[old].space

@@ -38,6 +38,13 @@ def test_an_operand_needed_later_stays() -> None:
     assert merged.values[1].storage == merged.values[3].storage == 3, "after its last use it is"
 
 
+def test_an_operand_stays_that_another_one_looks_into() -> None:
+    made, apart, beside = Launch(0, (0, 1)), Launch(1, (1, 2)), Launch(1, (1, 2, 3))
+    kernels = [kernel(), kernel((1, 0))]
+    assert in_place(body((made, apart), "pWW"), kernels).values[1].storage == 2
+    assert in_place(body((made, beside), "pWW"), kernels).values[1].storage == 1, "a half of it is read as well"
+
+
 def test_a_kernel_that_may_not_does_not() -> None:
     chain = body((Launch(0, (0, 1)), Launch(0, (1, 2))), "plp")
     assert in_place(chain, [kernel()]).values == chain.values
