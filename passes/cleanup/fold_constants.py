@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from penstock.passes.core.base import Pass, register
 from penstock.passes.core.context import Context
 from penstock.passes.core.eager import on_device
 from penstock.passes.core.program import Program
 from penstock.passes.core.rewriter import Rewriter
-from penstock.passes.core.shapes import is_fake, nbytes, value_of
+from penstock.passes.core.shapes import fake_like, is_fake, nbytes, value_of
 
 aten = torch.ops.aten
 
@@ -49,12 +49,15 @@ class FoldConstants(Pass):
 
     Options:
         max_growth_bytes: bytes that one folded value may be larger than the weights it replaces.
+        without_data: fold weights without data, too, into such without data. Then a model has the same graph with and
+            without its weights, but can be given none later (`Program.with_data`).
 
     Exactness:
         Exact, bit by bit: values are computed by PyTorch eager, as the model would.
     """
 
     max_growth_bytes: int = 1 << 20
+    without_data: bool = False
 
     def run(self, program: Program, context: Context) -> Program:
         """Fold every graph; a value that two graphs share is stored once."""
@@ -74,7 +77,7 @@ class FoldConstants(Pass):
         device: torch.device,
         pool: dict[tuple[Any, ...], torch.Tensor],
     ) -> GraphModule | None:
-        values, sizes = _constant_values(module, weights, device)
+        values, sizes = _constant_values(module, weights, device, self.without_data)
         border = [
             node
             for node in values
@@ -88,30 +91,40 @@ class FoldConstants(Pass):
             return None
         edit = Rewriter(module, self.name())
         for node in border:
-            value = values[node].detach().contiguous()
-            key = (value.dtype, tuple(value.shape), value.reshape(-1).view(torch.uint8).cpu().numpy().tobytes())
+            value = values[node].detach()
+            key: tuple[Any, ...] = name, node.name
+            if is_fake(value):  # what it holds is not known, and so is never equal
+                value = fake_like(torch.empty(value.shape, dtype=value.dtype, device="meta"))
+            else:
+                value = value.contiguous()
+                key = (value.dtype, tuple(value.shape), value.reshape(-1).view(torch.uint8).cpu().numpy().tobytes())
             constant = edit.at(edit.origin[node]).constant(pool.setdefault(key, value), f"folded.{node.name}")
             edit.replace(edit.origin[node], constant)
         return edit.finish(name)
 
 
 def _constant_values(
-    module: GraphModule, weights: Mapping[str, torch.Tensor], device: torch.device
+    module: GraphModule, weights: Mapping[str, torch.Tensor], device: torch.device, without_data: bool
 ) -> tuple[dict[Node, Any], dict[Node, int]]:
-    """Each node that depends on real weights and constants alone, evaluated, and the bytes of weights behind it."""
+    """Each node that depends on weights and constants alone, evaluated, and the bytes of weights behind it.
+
+    Args:
+        without_data: those that depend on weights without data among them; they have none either.
+    """
     values: dict[Node, Any] = {}
     sizes: dict[Node, int] = {}
     with torch.no_grad():
         for node in module.graph.nodes:
             if node.op == "get_attr":
                 weight = weights[str(node.target)]
-                if not is_fake(weight):
+                if without_data or not is_fake(weight):
                     values[node], sizes[node] = weight, nbytes(value_of(node))
             elif node.op == "call_function" and all(used in values for used in node.all_input_nodes) and _is_pure(node):
                 args, kwargs = tree_map(
                     lambda item: values[item] if isinstance(item, Node) else item, on_device(node, device)
                 )
-                values[node] = node.target(*args, **kwargs)
+                is_known = not any(map(is_fake, tree_leaves((args, kwargs))))
+                values[node] = node.target(*args, **kwargs) if is_known else node.meta["val"]
                 sizes[node] = sum(sizes[used] for used in node.all_input_nodes)
     return values, sizes
 

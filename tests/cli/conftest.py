@@ -26,6 +26,15 @@ class Net(torch.nn.Module):
         return x + self.second(torch.relu(self.first(x)))
 
 
+class Tables(Net):
+    def __init__(self, width):
+        super().__init__(width)
+        self.table = torch.nn.Parameter(torch.randn(64, width))
+
+    def forward(self, x):
+        return super().forward(x + 2 * self.table.relu())
+
+
 class Spectrum(torch.nn.Module):
     def forward(self, x):
         return torch.fft.fft(x).abs()
@@ -47,6 +56,10 @@ def wide():
 
 def long():
     return Net(16), (torch.randn(64, 16),)
+
+
+def tables():
+    return Tables(16), (torch.randn(64, 16),)
 
 
 def large():

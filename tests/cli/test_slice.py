@@ -3,6 +3,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import penstock
+from penstock.cli.optimizing import Choice, capture_without_data, optimize
+from penstock.cli.output import Output
+from penstock.passes.core.program import Program
+
 
 def test_what_each_budget_costs(invoke, invoke_json, models: Path) -> None:
     result = invoke("slice", f"{models}:long")
@@ -31,6 +36,20 @@ def test_a_plan_is_shown_written_and_followed(invoke, invoke_json, models: Path,
     )
     totals = followed["report"]["program"]["totals"]
     assert totals["weight_bytes"] + totals["activation_bytes"] <= int(budget)
+
+
+def test_a_plan_is_made_for_the_graph_that_is_compiled(models: Path) -> None:
+    """What depends on weights alone is computed before a model is compiled, so no plan may name it."""
+    choice = Choice(None, None, "mobile", (), (), None)
+    output = Output()
+
+    def operators(captured: Program) -> list[str]:
+        program, _ = optimize(captured, choice, output)
+        return [node.name for node in program.graphs["main"].graph.nodes if node.op == "call_function"]
+
+    names = operators(capture_without_data(f"{models}:tables"))
+    assert "mul" not in names
+    assert names == operators(penstock.capture(f"{models}:tables"))
 
 
 def test_a_budget_that_fits_needs_no_plan(invoke, net: str) -> None:

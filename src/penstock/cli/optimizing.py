@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -101,6 +101,13 @@ def target_option(required: bool) -> Callable[[Function], Function]:
     return click.option("--target", type=TargetName(), metavar="NAME", required=required, help=text)
 
 
+def as_with_data(passes: Sequence[Pass]) -> tuple[Pass, ...]:
+    """The passes so that a model without data becomes the graph that it is with data: its plans fit there, too."""
+    from penstock.passes.cleanup.fold_constants import FoldConstants
+
+    return tuple(replace(each, without_data=True) if isinstance(each, FoldConstants) else each for each in passes)
+
+
 def optimize(
     captured: Program,
     choice: Choice,
@@ -125,7 +132,7 @@ def optimize(
             captured,
             target=target,
             memory_budget=choice.memory_budget,
-            pipeline=choice.all_passes(),
+            pipeline=as_with_data(choice.all_passes()) if captured.is_fake else choice.all_passes(),
             precision=choice.precision,
             instruments=(skip, history, Progress(report), *instruments),
             declined=declined,

@@ -77,12 +77,21 @@ def test_equal_values_are_stored_once(run_pass):
     assert len({id(tensor) for tensor in after.weights.values()}) == 1
 
 
-def test_fake_weights_stay_as_they_are():
+def test_weights_without_data_fold_to_the_same_graph():
+    """A plan that is made without data names the operators that are there with it."""
+
     with FakeTensorMode():
         module, args = Positions(), (torch.randn(3, 4),)
-    program = capture_module(module, args)
-    after = FoldConstants().run(program, Context())
-    assert "frequency" in after.weights
+    captured = capture_module(module, args)
+    assert "frequency" in FoldConstants().run(captured, Context()).weights
+    fake = FoldConstants(without_data=True).run(captured, Context())
+    real = FoldConstants().run(capture_module(Positions(), (torch.randn(3, 4),)), Context())
+    assert fake.is_fake
+    assert "frequency" not in fake.weights
+    assert fake.weight_bytes == real.weight_bytes
+    assert [str(node) for node in fake.graphs["main"].graph.nodes] == [
+        str(node) for node in real.graphs["main"].graph.nodes
+    ]
 
 
 def test_constants_of_two_graphs_keep_their_numbers(capture):
