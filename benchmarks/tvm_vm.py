@@ -13,7 +13,7 @@ from tvm import relax
 
 from penstock.backends.targets import find_target
 from penstock.backends.tvm.lower import lower
-from penstock.backends.tvm.pipeline import schedule
+from penstock.backends.tvm.pipeline import fused, scheduled
 from penstock.backends.tvm.target import tvm_target
 from penstock.passes.core.program import Program
 
@@ -31,7 +31,7 @@ def planned(program: Program, target: str) -> tuple[tvm.IRModule, tvm.target.Tar
         passes = tvm.transform.Sequential([relax.transform.CallTIRRewrite(), relax.transform.StaticPlanBlockMemory()])
         known = {**program.weights, **lowered.packed}
         weights = {graph: tuple(known[name] for name in names) for graph, names in lowered.weights.items()}
-        return passes(schedule(lowered.module, built_for)), built_for, weights
+        return passes(scheduled(fused(lowered.module, built_for).module, built_for)), built_for, weights
 
 
 def planned_bytes(program: Program, target: str = "llvm") -> int:

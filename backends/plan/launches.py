@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -122,10 +122,15 @@ class Value:
 
 @dataclass(frozen=True)
 class Launch:
-    """Run a kernel on values, both by index."""
+    """Run a kernel on values, both by index.
+
+    Attributes:
+        made: the graph for which it runs, and what it makes there, or makes a part of.
+    """
 
     kernel: int
     args: tuple[int, ...]
+    made: tuple[str, str] = field(default=("", ""), compare=False)
 
 
 @dataclass(frozen=True)
@@ -199,6 +204,18 @@ def lifetimes(body: Body) -> list[tuple[int, int] | None]:
                 first, last = min(first, start), max(last, stop - 1)
         result.append((first, last))
     return result
+
+
+def launches(
+    ops: Sequence[Op], start: int = 0, loop: range | None = None
+) -> Iterator[tuple[int, range | None, Launch]]:
+    """Every launch with its moment, and the moments of the innermost loop around it."""
+    for op in ops:
+        if isinstance(op, Loop):
+            yield from launches(op.ops, start, range(start, start + moments(op.ops)))
+        elif isinstance(op, Launch):
+            yield start, loop, op
+        start += moments([op])
 
 
 def moments(ops: Iterable[Op]) -> int:

@@ -1,4 +1,4 @@
-"""From launch lists to a launch plan: how long every buffer is needed over the whole plan, and where it lies."""
+"""From launch lists to a launch plan: where every buffer lies."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from penstock.backends.plan.launches import Body, Kernel, Type, lifetimes, moments, weight_results
-from penstock.backends.plan.loops import loop_body
-from penstock.backends.plan.placement import Block, Placement, place
-from penstock.backends.plan.reuse import in_place, shared
-from penstock.passes.core.program import Call, Op, Plan, Signature, TensorSpec
-from penstock.passes.core.shapes import dtype_name, dtype_named
+from penstock.backends.plan.launches import Body, Kernel, Type
+from penstock.backends.plan.placement import Placement, place
+from penstock.backends.plan.timeline import PlacedCall, Timeline, type_of
+from penstock.passes.core.program import Plan, Signature
 
 
 @dataclass(frozen=True)
@@ -38,14 +36,6 @@ class PlacedBody:
 
     body: Body
     values: tuple[PlacedValue, ...]
-
-
-@dataclass(frozen=True)
-class PlacedCall:
-    """A call of a graph on values of the plan, by index."""
-
-    graph: str
-    args: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -76,6 +66,7 @@ def lay_out(
     signature: Signature,
     alignment: int,
     largest: int | None = None,
+    enough: int = 0,
 ) -> LaunchPlan:
     """Place all memory of a plan.
 
@@ -86,30 +77,21 @@ def lay_out(
         signature: the inputs, which are there from the start, and the outputs, which stay to the end.
         alignment: of every offset, in bytes.
         largest: the largest single allocation of the device in bytes, None for no limit.
+        enough: bytes of arenas within which nothing more is tried that takes long.
 
     Raises:
         TooLargeError: one tensor alone is larger than that.
     """
-    carried = _Carried(kernels, bodies, plan, signature, alignment)
-    bodies = {name: body for name, body in carried.bodies.items() if carried.starts[name]}
-    blocks = list(carried.blocks())
-    locals_of: dict[str, dict[int, int]] = {}
-    for name, body in bodies.items():
-        starts = carried.starts[name]
-        locals_of[name] = {}
-        for index, (storage, alive) in enumerate(zip(body.storages, lifetimes(body), strict=True)):
-            if storage.space == "local" and alive is not None and starts:
-                locals_of[name][index] = len(blocks)
-                times = tuple((start + alive[0], start + alive[1]) for start in starts)
-                names = [value.name for value in body.values if value.storage == index]
-                blocks.append(Block(names[0] if names else name, storage.bytes, times))
-    placement = place(blocks, alignment, largest)
+    timeline = Timeline(kernels, bodies, plan, signature, alignment)
+    bodies = {name: body for name, body in timeline.bodies.items() if timeline.starts[name]}
+    blocks, locals_of = timeline.blocks()
+    placement = place(blocks, alignment, largest, enough)
     weights = {
         storage.weight: Type("uint8", (storage.bytes,))
         for body in bodies.values()
         for storage in body.storages
         if storage.space == "weight"
-    } | {item.weight: Type("uint8", (type_of(item.spec).bytes,)) for item in carried.items if item.weight}
+    } | {item.weight: Type("uint8", (type_of(item.spec).bytes,)) for item in timeline.items if item.weight}
     positions = {name: index for index, name in enumerate(sorted(weights))}
 
     def placed(body: Body, locals_: Mapping[int, int]) -> PlacedBody:
@@ -126,181 +108,21 @@ def lay_out(
             values.append(PlacedValue(value.name, value.type, at))
         return PlacedBody(body, tuple(values))
 
+    def held(index: int) -> Place:
+        holder = timeline.holder(index)
+        name = timeline.items[holder].weight
+        return Place("weight", positions[name], 0) if name else Place("arena", *placement.places[holder])
+
     return LaunchPlan(
         kernels=tuple(kernels),
         bodies={name: placed(body, locals_of[name]) for name, body in bodies.items()},
         weights={name: weights[name] for name in positions},
         values=tuple(
-            PlacedValue(item.spec.name, type_of(item.spec), carried.place(index, placement.places, positions))
-            for index, item in enumerate(carried.items)
+            PlacedValue(item.spec.name, type_of(item.spec), held(index)) for index, item in enumerate(timeline.items)
         ),
-        inputs=carried.inputs,
-        outputs=carried.outputs,
-        phases=carried.phases,
+        inputs=timeline.inputs,
+        outputs=timeline.outputs,
+        phases=timeline.phases,
         placement=placement,
         alignment=alignment,
     )
-
-
-def type_of(spec: TensorSpec) -> Type:
-    """The type of a tensor at the border of a program."""
-    return Type(dtype_name(spec.dtype), spec.shape)
-
-
-@dataclass
-class _Item:
-    """One version of a named value of the plan: from where it is made to where it is last needed."""
-
-    spec: TensorSpec
-    first: int
-    last: int
-    lies_in: int | None = None  # the value whose memory it takes over
-    weight: str = ""  # that it is
-
-    @property
-    def alive(self) -> tuple[int, int]:
-        return self.first, self.last
-
-
-class _Carried:
-    """The values of a plan over time. An op of a call is a moment; a value bound again is another value."""
-
-    def __init__(
-        self,
-        kernels: Sequence[Kernel],
-        bodies: Mapping[str, Body],
-        plan: Plan,
-        signature: Signature,
-        alignment: int,
-    ) -> None:
-        self.items: list[_Item] = []
-        dying = _dying(bodies, plan, signature)
-        self._parts = {name: shared(body, kernels) for name, body in bodies.items()}  # what loops run
-        self.bodies = {  # those of loops are added as they are met
-            name: shared(bodies[name], kernels, dying[name]) if dying.get(name) else body
-            for name, body in self._parts.items()
-        }
-        self.starts: dict[str, list[int]] = {name: [] for name in bodies}
-        self._kernels = kernels
-        self._alignment = alignment
-        self._spans = {name: _parameter_spans(body) for name, body in self.bodies.items()}
-        self._current: dict[str, int] = {}
-        self._outputs = {spec.name for spec in signature.outputs}
-        self._now = 0
-        self.inputs = tuple(self._add(spec, 0) for spec in signature.inputs)
-        self.phases = tuple(
-            (phase.name, tuple(tuple(call for op in step for call in self._op(op)) for step in phase.steps))
-            for phase in plan.phases
-        )
-        self.outputs = tuple(self._current[spec.name] for spec in signature.outputs)
-        for output in self.outputs:
-            self.items[output].last = self._now
-
-    def blocks(self) -> list[Block]:
-        """One block per value; one that takes over the memory of another has none of its own."""
-        for index, item in enumerate(self.items):
-            holder = index
-            while (other := self.items[holder].lies_in) is not None:
-                holder = other
-            self.items[holder].last = max(self.items[holder].last, item.last)
-        return [
-            Block(
-                item.spec.name,
-                0 if item.lies_in is not None or item.weight else type_of(item.spec).bytes,
-                (item.alive,),
-            )
-            for item in self.items
-        ]
-
-    def place(self, index: int, places: Sequence[tuple[int, int]], weights: Mapping[str, int]) -> Place:
-        """Where a value lies."""
-        while (other := self.items[index].lies_in) is not None:
-            index = other
-        if name := self.items[index].weight:
-            return Place("weight", weights[name], 0)
-        return Place("arena", *places[index])
-
-    def _add(self, spec: TensorSpec, moment: int) -> int:
-        self._current[spec.name] = len(self.items)
-        self.items.append(_Item(spec, moment, moment))
-        return len(self.items) - 1
-
-    def _op(self, op: Op) -> tuple[PlacedCall, ...]:
-        if isinstance(op, Call):
-            weights = weight_results(self.bodies[op.graph])
-            if not weights or self._outputs.intersection(op.results):
-                return (self._run(op.graph, op.args, op.results, ()),)
-            made = self.bodies[op.graph].parameters[self.bodies[op.graph].arguments :]
-            for index, (name, kind) in enumerate(zip(op.results, made, strict=True)):
-                self.items[self._add(_spec(name, kind), self._now)].weight = weights[index]
-            return ()
-        name = f"{op.results[0]}.loop"
-        types = {arg: type_of(self.items[self._current[arg]].spec) for arg in op.args}
-        body = in_place(loop_body(op, self._parts, types, self._alignment), self._kernels)
-        while self.bodies.get(name, body) != body:
-            name += "_"
-        if name not in self.bodies:
-            self.bodies[name], self._spans[name], self.starts[name] = body, _parameter_spans(body), []
-        return (self._run(name, op.args, op.results, op.reuses),)
-
-    def _run(
-        self, name: str, arguments: Sequence[str], made: Sequence[str], reuses: Sequence[str | None]
-    ) -> PlacedCall:
-        body, spans = self.bodies[name], self._spans[name]
-        start = self._now
-        self.starts[name].append(start)
-        args = [self._current[argument] for argument in arguments]
-        taken = [None if reused is None else self._current[reused] for reused in reuses]
-        for item, span in zip(args, spans, strict=False):
-            self.items[item].last = max(self.items[item].last, start + span[1])
-        results = []
-        types = body.parameters[body.arguments :]
-        for result, kind, span in zip(made, types, spans[body.arguments :], strict=True):
-            results.append(self._add(_spec(result, kind), start + span[0]))
-            self.items[results[-1]].last = start + span[1]
-        for item, held in zip(results, taken, strict=False):
-            self.items[item].lies_in = held
-        for parameter, argument in body.over.items():
-            self.items[results[parameter - body.arguments]].lies_in = args[argument]
-        self._now = start + max(1, moments(body.ops))
-        return PlacedCall(name, (*args, *results))
-
-
-def _dying(bodies: Mapping[str, Body], plan: Plan, signature: Signature) -> dict[str, frozenset[int]]:
-    """For each graph that the plan calls, the arguments that nobody needs after any of its calls.
-
-    Inputs are the caller's, and what is a weight stays one.
-    """
-    ops = list(plan.ops())
-    needed = {spec.name for spec in signature.outputs}
-    needed_after: list[set[str]] = []
-    for op in reversed(ops):
-        needed_after.append(needed - set(op.results))
-        needed = needed_after[-1] | set(op.args)
-    given = {spec.name for spec in signature.inputs}
-    found: dict[str, frozenset[int]] = {}
-    for op, later in zip(ops, reversed(needed_after), strict=True):
-        if isinstance(op, Call):
-            free = frozenset(
-                index
-                for index, name in enumerate(op.args)
-                if name not in later and name not in given and op.args.count(name) == 1
-            )
-            found[op.graph] = found.get(op.graph, free) & free
-        given -= set(op.results)
-        if isinstance(op, Call) and weight_results(bodies[op.graph]):
-            given |= set(op.results)
-    return found
-
-
-def _spec(name: str, kind: Type) -> TensorSpec:
-    return TensorSpec(name, kind.shape, dtype_named(kind.dtype))
-
-
-def _parameter_spans(body: Body) -> list[tuple[int, int]]:
-    """For each parameter, the first and the last op that touches it."""
-    spans = [(0, 0)] * len(body.parameters)
-    for storage, alive in zip(body.storages, lifetimes(body), strict=True):
-        if storage.space == "parameter" and alive is not None:
-            spans[storage.index] = alive
-    return spans

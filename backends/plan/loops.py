@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from penstock.backends.plan.launches import Body, Copy, Launch, Loop, Op, Storage, Type, Value, weight_results
+from penstock.backends.plan.launches import Body, Copy, Loop, Op, Storage, Type, Value, weight_results
 from penstock.passes.core.program import Call, Piece, SliceLoop, Window
 from penstock.passes.core.program import Op as PlanOp
 
@@ -205,4 +205,4 @@ def _renumbered(op: Op, numbers: Sequence[int]) -> Op:
         return Loop(op.count, tuple(_renumbered(inner, numbers) for inner in op.ops))
     if isinstance(op, Copy):
         return Copy(numbers[op.source], numbers[op.target])
-    return Launch(op.kernel, tuple(numbers[arg] for arg in op.args))
+    return replace(op, args=tuple(numbers[arg] for arg in op.args))

@@ -13,11 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-import numpy.typing as npt
-
 _GOOD_ENOUGH = 1.002
-_ROUNDS = 30  # of placing the block first that ended highest, for each order to begin with
+_ROUNDS = 200  # of placing the block first that ended highest, for each order to begin with
 _EFFORT = 5.0  # of the solver, in its own unit, about a second each: the same plan comes out on every machine
 
 
@@ -64,13 +61,14 @@ class TooLargeError(ValueError):
         self.block = block
 
 
-def place(blocks: Sequence[Block], alignment: int, largest: int | None = None) -> Placement:
+def place(blocks: Sequence[Block], alignment: int, largest: int | None = None, enough: int = 0) -> Placement:
     """Give every block a place, so that no two that are alive together overlap.
 
     Args:
         blocks: in any order.
         alignment: of every offset, in bytes.
         largest: the size that no arena may exceed.
+        enough: bytes within which the solver is not needed.
 
     Raises:
         TooLargeError: a block does not fit into an arena of its own.
@@ -98,7 +96,7 @@ def place(blocks: Sequence[Block], alignment: int, largest: int | None = None) -
                 if best.bytes <= reachable * _GOOD_ENOUGH:
                     return best
     assert best is not None
-    return _solved(blocks, best, alignment, limit)
+    return best if best.bytes <= enough else _solved(blocks, best, alignment, limit)
 
 
 def _bumped(
@@ -187,50 +185,55 @@ class _Packer:
     def __init__(self, blocks: Sequence[Block], alignment: int, limit: int) -> None:
         self._sizes = [-(-block.bytes // alignment) * alignment for block in blocks]
         self._raw = [block.bytes for block in blocks]
-        self._alive = [block.alive for block in blocks]
         self._limit = limit
+        self._rivals = _rivals(blocks)
         self.first = [min((first for first, _ in block.alive), default=0) for block in blocks]
         self.length = [sum(last - first + 1 for first, last in block.alive) for block in blocks]
-        # All intervals of all blocks, side by side.
-        self._owner = np.array([i for i, block in enumerate(blocks) for _ in block.alive], dtype=np.int64)
-        self._start = np.array([first for block in blocks for first, _ in block.alive], dtype=np.int64)
-        self._stop = np.array([last for block in blocks for _, last in block.alive], dtype=np.int64)
 
     def pack(self, order: Sequence[int]) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
         """The place of each block, and the size of each arena."""
-        count = len(self._sizes)
-        arena = np.full(count, -1, dtype=np.int64)
-        offset = np.zeros(count, dtype=np.int64)
-        sizes = np.array(self._sizes, dtype=np.int64)
+        sizes = self._sizes
+        places: list[tuple[int, int] | None] = [None] * len(sizes)
         arenas: list[int] = []
         for block in order:
-            rivals = self._rivals(block)
-            rivals = rivals[arena[rivals] >= 0]
+            taken: dict[int, list[tuple[int, int]]] = {}
+            for rival in self._rivals[block]:
+                there = places[rival]
+                if there is not None:
+                    taken.setdefault(there[0], []).append((there[1], there[1] + sizes[rival]))
             for index in range(len(arenas) + 1):
-                there = rivals[arena[rivals] == index]
-                at = _lowest_gap(offset[there], sizes[there], self._sizes[block])
-                if index == len(arenas) or at + self._sizes[block] <= self._limit:
+                at = _lowest_gap(taken.get(index, []), sizes[block])
+                if index == len(arenas) or at + sizes[block] <= self._limit:
                     break
             if index == len(arenas):
                 arenas.append(0)
-            arena[block], offset[block] = index, at
-            arenas[index] = max(arenas[index], int(at) + self._raw[block])
-        return tuple(zip(arena.tolist(), offset.tolist(), strict=True)), tuple(arenas)
-
-    def _rivals(self, block: int) -> npt.NDArray[np.int64]:
-        """The blocks alive at some moment at which this one is."""
-        overlaps = np.zeros(len(self._owner), dtype=bool)
-        for first, last in self._alive[block]:
-            overlaps |= (self._start <= last) & (self._stop >= first)
-        return np.unique(self._owner[overlaps])
+            places[block] = index, at
+            arenas[index] = max(arenas[index], at + self._raw[block])
+        return tuple(place or (0, 0) for place in places), tuple(arenas)
 
 
-def _lowest_gap(offsets: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], needed: int) -> int:
+def _rivals(blocks: Sequence[Block]) -> list[tuple[int, ...]]:
+    """For each block with any bytes, those that are alive at some moment at which it is."""
+    rivals: list[set[int]] = [set() for _ in blocks]
+    intervals = sorted(
+        (first, last, index) for index, block in enumerate(blocks) if block.bytes for first, last in block.alive
+    )
+    alive: list[tuple[int, int]] = []
+    for first, last, index in intervals:
+        alive = [(end, other) for end, other in alive if end >= first]
+        for _, other in alive:
+            if other != index:
+                rivals[index].add(other)
+                rivals[other].add(index)
+        alive.append((last, index))
+    return [tuple(sorted(others)) for others in rivals]
+
+
+def _lowest_gap(taken: Sequence[tuple[int, int]], needed: int) -> int:
     """The lowest offset at which `needed` bytes are free between ranges that may overlap."""
     free = 0
-    by_offset = np.argsort(offsets, kind="stable")
-    for start, size in zip(offsets[by_offset].tolist(), sizes[by_offset].tolist(), strict=True):
+    for start, end in sorted(taken):
         if start - free >= needed:
             break
-        free = max(free, start + size)
+        free = max(free, end)
     return free

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import replace
+from typing import Protocol
 
-from penstock.backends.plan.launches import Body, Copy, Kernel, Launch, Loop, Op, Value, lifetimes, moments
+from penstock.backends.plan.launches import Body, Copy, Value, launches, lifetimes
 
 
-def shared(body: Body, kernels: Sequence[Kernel], dying: Set[int] = frozenset()) -> Body:
+class Overwriting(Protocol):
+    """A kernel, as far as sharing memory is concerned."""
+
+    @property
+    def in_place(self) -> tuple[tuple[int, int], ...]:
+        """Pairs (written, read) of arguments that may share their memory."""
+
+
+def shared(body: Body, kernels: Sequence[Overwriting], dying: Set[int] = frozenset()) -> Body:
     """Let values share memory in both ways. Each can stand in the way of the other, so the better order is taken."""
     orders = coalesce(in_place(body, kernels, dying)), in_place(coalesce(body), kernels, dying)
     return min(orders, key=lambda found: (_peak(found), len(found.ops)))
 
 
-def in_place(body: Body, kernels: Sequence[Kernel], dying: Set[int] = frozenset()) -> Body:
+def in_place(body: Body, kernels: Sequence[Overwriting], dying: Set[int] = frozenset()) -> Body:
     """Let a kernel write over an operand that nobody needs any more, where the kernel may.
 
     It never needs more memory: both values are alive while the kernel runs.
@@ -31,7 +40,7 @@ def in_place(body: Body, kernels: Sequence[Kernel], dying: Set[int] = frozenset(
             storage = owner[storage]
         return storage
 
-    for position, loop, op in _launches(body.ops):
+    for position, loop, op in launches(body.ops):
         for written, read in kernels[op.kernel].in_place:
             result, operand = (body.values[op.args[index]] for index in (written, read))
             new, old = root(result.storage), root(operand.storage)
@@ -65,18 +74,6 @@ def in_place(body: Body, kernels: Sequence[Kernel], dying: Set[int] = frozenset(
             break
     values = tuple(replace(value, storage=root(value.storage)) for value in body.values)
     return replace(body, values=values, over=over)
-
-
-def _launches(
-    ops: Sequence[Op], start: int = 0, loop: range | None = None
-) -> Iterator[tuple[int, range | None, Launch]]:
-    """Every launch with its moment, and the moments of the innermost loop around it."""
-    for op in ops:
-        if isinstance(op, Loop):
-            yield from _launches(op.ops, start, range(start, start + moments(op.ops)))
-        elif isinstance(op, Launch):
-            yield start, loop, op
-        start += moments([op])
 
 
 def _is_whole(body: Body, value: Value) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,12 +11,12 @@ import tvm
 
 from penstock.backends.plan.launches import Body, Kernel
 from penstock.backends.targets import Target
+from penstock.backends.tvm.fusion import launches_within
 from penstock.backends.tvm.kernels import BuildError, cpu_kernels, gpu_kernels
-from penstock.backends.tvm.launches import launch_lists
+from penstock.backends.tvm.launches import KernelTable, launch_lists
 from penstock.backends.tvm.link import link
-from penstock.backends.tvm.lower import lower
 from penstock.backends.tvm.packing import pack_weights
-from penstock.backends.tvm.pipeline import schedule
+from penstock.backends.tvm.pipeline import fused, scheduled
 from penstock.backends.tvm.target import tvm_target
 from penstock.passes.core.errors import MissingToolError, PenstockError, UsageError
 from penstock.passes.core.program import Program
@@ -38,8 +39,11 @@ class CompiledProgram:
     library: bytes | None
 
 
-def compile_program(program: Program, target: Target) -> CompiledProgram:
+def compile_program(program: Program, target: Target, room: int | None = None) -> CompiledProgram:
     """Generate code for all graphs of a legalised Program.
+
+    Args:
+        room: bytes of values, inputs and outputs included, that fusion keeps within if it can; None for no limit.
 
     Raises:
         UsageError: the Program's weights are fake.
@@ -48,20 +52,20 @@ def compile_program(program: Program, target: Target) -> CompiledProgram:
     """
     if program.is_fake:
         raise UsageError("the program was captured on fake tensors; capture it with real weights to compile it")
-    return generate(program, target)
+    return generate(program, target, room)
 
 
-def generate(program: Program, target: Target) -> CompiledProgram:
+def generate(program: Program, target: Target, room: int | None = None) -> CompiledProgram:
     """As `compile_program`, for Programs whose weights may be fake: kernels to be looked at, not run."""
     built_for = tvm_target(target)
     packed: dict[str, torch.Tensor] = {}
     if target.on_gpu:
         program = pack_weights(program)
         packed = dict(program.weights)
-    with built_for:
-        lowered = lower(program)
-        compiled = compile_module(lowered.module, lowered.weights, target, built_for)
-    return replace(compiled, constants={**packed, **lowered.packed, **compiled.constants})
+    with built_for, _explaining(target):
+        found = launches_within(program, target, built_for, room)
+        compiled = _code(found.table, found.bodies, target, built_for)
+    return replace(compiled, constants={**packed, **found.lowered.packed, **compiled.constants})
 
 
 def compile_module(
@@ -72,17 +76,26 @@ def compile_module(
     Args:
         weights: for each graph, the weights that its function takes after the graph's arguments.
     """
+    with built_for, _explaining(target):
+        table, bodies = launch_lists(scheduled(fused(module, built_for).module, built_for), weights)
+        return _code(table, bodies, target, built_for)
+
+
+def _code(table: KernelTable, bodies: dict[str, Body], target: Target, built_for: tvm.target.Target) -> CompiledProgram:
+    if target.on_gpu:
+        return CompiledProgram(gpu_kernels(table.nests, target, built_for), bodies, table.constants, None)
+    kernels, objects = cpu_kernels(table.nests, built_for)
+    return CompiledProgram(kernels, bodies, table.constants, link(objects, target))
+
+
+@contextmanager
+def _explaining(target: Target) -> Iterator[None]:
     try:
-        with built_for:
-            table, bodies = launch_lists(schedule(module, built_for), weights)
-            if target.on_gpu:
-                return CompiledProgram(gpu_kernels(table.nests, target, built_for), bodies, table.constants, None)
-            kernels, objects = cpu_kernels(table.nests, built_for)
+        yield
     except PenstockError:
         raise
     except Exception as error:
         raise _explained(error, target) from error
-    return CompiledProgram(kernels, bodies, table.constants, link(objects, target))
 
 
 def _explained(error: Exception, target: Target) -> PenstockError:

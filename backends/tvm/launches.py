@@ -58,7 +58,7 @@ def launch_lists(module: tvm.IRModule, weights: Mapping[str, Sequence[str]]) -> 
     table = KernelTable()
     parts = _Parts(module, table)
     return table, {
-        graph: _Lister(module[graph], names, parts, table.constants).body() for graph, names in weights.items()
+        graph: _Lister(graph, module[graph], names, parts, table.constants).body() for graph, names in weights.items()
     }
 
 
@@ -99,8 +99,9 @@ class _Lister:
     """Walks one Relax function and lists its launches."""
 
     def __init__(
-        self, function: Any, weights: Sequence[str], parts: _Parts, constants: dict[str, torch.Tensor]
+        self, graph: str, function: Any, weights: Sequence[str], parts: _Parts, constants: dict[str, torch.Tensor]
     ) -> None:
+        self._graph = graph
         self._function = function
         self._constants = constants
         self._parts = parts
@@ -190,10 +191,10 @@ class _Lister:
         if (self._parts.function(callee).attrs or {}).get(CONCATENATION):
             self._join(operands, results[0])
         else:
-            self._launch(callee, [*operands, *results])
+            self._launch(callee, [*operands, *results], str(var.name))
         return results if isinstance(var.ty, relax.TupleType) else results[0]
 
-    def _launch(self, callee: Any, values: list[int]) -> None:
+    def _launch(self, callee: Any, values: list[int], made: str) -> None:
         temporaries: dict[int, int] = {}
         for kernel, nest in self._parts.of(callee):
             args = []
@@ -205,7 +206,7 @@ class _Lister:
                     name = f"{callee.name_hint}.{buffer.position}"
                     temporaries[buffer.position] = self._local(name, Type(buffer.dtype, buffer.shape))
                 args.append(temporaries[buffer.position])
-            self._ops.append(Launch(kernel, tuple(args)))
+            self._ops.append(Launch(kernel, tuple(args), (self._graph, made)))
 
     def _join(self, parts: Sequence[int], whole: int) -> None:
         offset = 0

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import difflib
 import operator
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,12 +26,14 @@ from penstock.backends.tvm.ops.emit import Emit, constant, dtype_of, is_expr, sh
 from penstock.backends.tvm.ops.registry import RefusalError, arguments, lowering_of, supported
 from penstock.backends.tvm.panels import Panels, reads_panels
 from penstock.backends.tvm.vector_math import register_vector_math
+from penstock.passes.core.aliases import is_view
 from penstock.passes.core.errors import InvalidProgramError, PenstockError, Unsupported, UnsupportedOperatorError
 from penstock.passes.core.program import Program, attribute, placeholders, result_nodes
 from penstock.passes.core.shapes import dtype_name, is_fake, value_of
 from penstock.passes.core.source import source_of
 
 _DTYPES = frozenset({"float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"})
+_NONE: Mapping[str, Set[str]] = {}
 _WITHOUT_DOUBLE = frozenset({"opencl", "metal"})
 
 
@@ -42,17 +45,22 @@ class Lowered:
         module: one function per graph, under the graph's name.
         weights: for each graph, the names of the weights that its function takes after the graph's arguments.
         packed: the weights among them that are the Program's in another order, by name.
+        nodes: for each graph, the variables that are values of nodes in memory of their own, with the nodes' names.
     """
 
     module: tvm.IRModule
     weights: dict[str, tuple[str, ...]]
     packed: dict[str, torch.Tensor]
+    nodes: dict[str, dict[str, str]]
 
 
-def lower(program: Program) -> Lowered:
+def lower(program: Program, apart: Mapping[str, Set[str]] = _NONE) -> Lowered:
     """Lower all graphs of a Program.
 
     Call it inside ``with target:``: kernels that bring their own schedule look at the current target.
+
+    Args:
+        apart: for each graph, nodes whose values are to be in memory: no kernel makes them and goes on.
 
     Raises:
         UnsupportedOperatorError: with all operators of all graphs that have no lowering, or whose arguments or dtypes
@@ -62,19 +70,21 @@ def lower(program: Program) -> Lowered:
     register_vector_math()
     builder = relax.BlockBuilder()
     problems = _Problems()
-    packed: dict[str, torch.Tensor] = {}
-    weights = {name: _lower_graph(builder, name, graph, problems, packed) for name, graph in program.graphs.items()}
+    lowered = Lowered(tvm.IRModule(), {}, {}, {})
+    for name, graph in program.graphs.items():
+        _lower_graph(builder, name, graph, problems, lowered, apart.get(name, frozenset()))
     problems.raise_any()
-    return Lowered(builder.finalize(), weights, packed)
+    return replace(lowered, module=builder.finalize())
 
 
 def _lower_graph(
-    builder: Any, name: str, graph: GraphModule, problems: _Problems, packed: dict[str, torch.Tensor]
-) -> tuple[str, ...]:
-    """Add one graph's function to the module, and what it packs to `packed`; returns its weights' names in order."""
+    builder: Any, name: str, graph: GraphModule, problems: _Problems, lowered: Lowered, apart: Set[str]
+) -> None:
+    """Add one graph's function to the module, and what there is to know of it to `lowered`."""
     inputs = placeholders(graph)
     values: dict[Node, Any] = {node: _variables(node) for node in inputs}
-    weights = _Weights(graph, packed)
+    weights = _Weights(graph, lowered.packed)
+    nodes = lowered.nodes[name] = {}
     values |= weights.values
     parameters = [*(values[node] for node in inputs), *weights.variables.values()]
     with builder.function(name, parameters, attrs={"num_input": len(inputs)}):
@@ -83,12 +93,16 @@ def _lower_graph(
                 if node.op in ("placeholder", "get_attr"):
                     problems.refused_dtype(node)
                 elif node.op == "call_function":
-                    values[node] = _lower_node(builder, node, values, weights, problems)
+                    value = _lower_node(builder, node, values, weights, problems)
+                    if isinstance(value, relax.Var) and not (is_view(node) or node.target is operator.getitem):
+                        nodes[str(value.name)] = node.name
+                        value = builder.emit_output(value, node.name) if node.name in apart else value
+                    values[node] = value
             result = builder.emit_output(tuple(values[node] for node in result_nodes(graph)))
         function = builder.emit_func_output(result)
     if function.name_hint != name:
         raise InvalidProgramError(f"a kernel is already called '{name}'; give the graph '{name}' another name")
-    return tuple(weights.variables)
+    lowered.weights[name] = tuple(weights.variables)
 
 
 class _Weights:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from penstock.backends.tvm.build import CompiledProgram
 
 LIBRARY = "lib/model.so"
+_NEARLY = 1.02  # without a budget, kernels may need so much more than the graph for being fewer
 Losses = Mapping[str, Sequence[Difference]]
 
 
@@ -74,12 +75,13 @@ def write_compiled(
 
     expected = reference.run(program, program.examples)
     legal = legalized(program, target)
+    figures = memory(dataclasses.replace(program, in_place=True))  # as the runner works
+    room = int(_NEARLY * figures.activation_bytes) if budget is None else budget - program.weight_bytes
     with deciding(Database(tuning) if tuning is not None else RulesOwn()):
-        compiled = compile_program(legal, target)
-    launches = _lay_out(compiled, legal, target)
+        compiled = compile_program(legal, target, room)
+    launches = _lay_out(compiled, legal, target, room)
     if budget is not None:
         _check_arena(launches.placement.bytes, program.weight_bytes, budget)
-    figures = memory(dataclasses.replace(program, in_place=True))  # as the runner works
     counts = launch_counts(compiled.bodies, cost(legal).runs)
     shown = tuple(_shown(kernel, counts.get(index, 0), target) for index, kernel in enumerate(compiled.kernels))
     description = Description(
@@ -160,10 +162,10 @@ def _shown(kernel: LaunchedKernel, launches: int, target: Target) -> Kernel:
     return Kernel(kernel.name, kernel.grid, kernel.block, launches, work.flops, work.moved_bytes, least)
 
 
-def _lay_out(compiled: CompiledProgram, program: Program, target: Target) -> LaunchPlan:
+def _lay_out(compiled: CompiledProgram, program: Program, target: Target, enough: int) -> LaunchPlan:
     alignment, largest = target.limits.alignment, target.limits.max_allocation_bytes
     try:
-        return lay_out(compiled.kernels, compiled.bodies, program.plan, program.signature, alignment, largest)
+        return lay_out(compiled.kernels, compiled.bodies, program.plan, program.signature, alignment, largest, enough)
     except TooLargeError as error:
         raise BudgetError(
             f"{error} on {target.name}; compile for a smaller size, or split the tensor in the model"

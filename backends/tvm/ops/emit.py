@@ -5,6 +5,7 @@ dtypes are strings as TVM and torch both spell them (``float16``, ``int64``, ``b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,6 +30,10 @@ VIEW_ALIGNMENT = 128
 """Bytes: the start of a tensor within another one is a multiple of this, as every device asks for at most."""
 
 
+_TVM_NAME = re.compile(r"[lg]v\d*")
+"""What TVM calls variables of its own."""
+
+
 class Emit:
     """A block builder, standing at the node being lowered.
 
@@ -45,6 +50,7 @@ class Emit:
         self.builder = builder
         self.panels = panels
         self._node = node
+        self._name = f"{node.name}_value" if _TVM_NAME.fullmatch(node.name) else node.name
         self.target: Any = node.target
         value = value_of(node)
         first = value if isinstance(value, torch.Tensor) else value[0]
@@ -54,7 +60,7 @@ class Emit:
 
     def __call__(self, expr: Expr) -> Var:
         """Bind an expression to a variable, with its type inferred."""
-        return self.builder.emit(expr)
+        return self.builder.emit(expr, name_hint=self._name)
 
     def te(self, function: Callable[..., Any], *args: Any, name: str, **attributes: Any) -> Var:
         """Emit a tensor expression as one kernel.
@@ -64,7 +70,8 @@ class Emit:
             name: what to call the kernel.
             attributes: of the kernel.
         """
-        return self.builder.emit_te(function, *args, primfunc_name_hint=name, primfunc_attrs=attributes or None)
+        named = {"name_hint": self._name, "primfunc_name_hint": name}
+        return self.builder.emit_te(function, *args, **named, primfunc_attrs=attributes or None)
 
     def kernel(self, function: Any, *args: Expr, name: str, shape: Sequence[int], dtype: str) -> Var:
         """Emit a call of a TIR function that writes one new tensor, its last parameter."""

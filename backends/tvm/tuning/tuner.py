@@ -42,7 +42,7 @@ def questions(program: Program, target: Target) -> dict[Question, int]:
     """What the schedules of a legalised Program's kernels ask, and how often a run of the Program needs the answer."""
     built_for = tvm_target(target)
     with built_for:
-        module = fused(lower(program).module, built_for)
+        module = fused(lower(program).module, built_for).module
     runs: Counter[str] = Counter()
     for call, times in program.plan.calls():
         for block in module[call.graph].body.blocks:
