@@ -71,5 +71,6 @@ def emit_attention(
     placed = Layout.of(dense(shape).permute([list(result).index(dim) for dim in range(4)]))
     scheduled = laid_out(kernel, {**dict(enumerate(layouts)), len(operands): placed})
     type_ = relax.TensorType(parameter_shape(written, placed), case.dtype)
-    made = builder.emit(relax.call_tir(builder.add_func(scheduled, "attention"), operands, type_), name_hint="attention")
+    call = relax.call_tir(builder.add_func(scheduled, "attention"), operands, type_)
+    made = builder.emit(call, name_hint="attention")
     return made if shape_of(made) == shape else builder.emit(relax.op.reshape(made, shape), name_hint="attention")

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.backends.plan.placement import Block, TooLargeError, lower_bound, place
+from penstock.backends.plan.placement import Block, Placement, TooLargeError, lower_bound, place
 
 
 @st.composite
@@ -100,3 +102,25 @@ def test_arenas_respect_the_largest_allocation() -> None:
 def test_a_block_that_fits_nowhere_is_named() -> None:
     with pytest.raises(TooLargeError, match="'big' has 2000 bytes, the largest allocation is 1300"):
         place([Block("big", 2000, ((0, 0),))], 1, largest=1300)
+
+
+def test_the_solver_is_asked_only_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def solved(blocks: Sequence[Block], start: Placement, alignment: int, limit: int) -> Placement:
+        asked.append(start.bytes)
+        return start
+
+    monkeypatch.setattr("penstock.backends.plan.placement._solved", solved)
+    monkeypatch.setattr("penstock.backends.plan.placement._ROUNDS", 1)
+    hard: list[Block] = []
+    for draw in map(Random, range(50)):  # until greedy packing leaves a gap
+        spans = [(first, first + draw.randrange(10)) for first in draw.choices(range(30), k=40)]
+        hard = [Block("", draw.randrange(1, 100), (span,)) for span in spans]
+        place(hard, 1)
+        if asked:
+            break
+    packed = place(hard, 1)
+    assert asked == [packed.bytes] * 2
+    assert place(hard, 1, enough=packed.bytes) == packed
+    assert len(asked) == 2

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from penstock.backends.plan.timeline import Timeline
+from penstock.backends.targets import find_target
+from penstock.backends.tvm.build import CompiledProgram, compile_program
+from penstock.backends.tvm.standalone import load_compiled
+from penstock.compilation import legalized
+from penstock.frontends.torch_export import capture_module
+from penstock.passes.core import reference
+from penstock.passes.core.program import Program
+from tests.backends.tvm.execute import Function
+
+TARGET = find_target("llvm")
+
+
+class MadeLate(nn.Module):
+    """A sum that the concatenation at the end takes in, though what is made in between needs much memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(32, 256), nn.Linear(256, 32)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        early = (x.cumsum(1) + x.cumsum(2)).transpose(1, 2)
+        late = self.down(self.up(y).relu()).transpose(1, 2)
+        return torch.cat([early, late], 2)
+
+
+def late() -> Program:
+    torch.manual_seed(0)
+    return legalized(capture_module(MadeLate().eval(), (torch.randn(2, 64, 32), torch.randn(2, 64, 32))), TARGET)
+
+
+def most(program: Program, compiled: CompiledProgram) -> int:
+    timeline = Timeline(compiled.kernels, compiled.bodies, program.plan, program.signature, TARGET.limits.alignment)
+    return max(timeline.live)
+
+
+def test_what_a_kernel_would_make_late_is_made_in_time(tmp_path: Path) -> None:
+    program = late()
+    free = compile_program(program, TARGET)
+    room = most(program, free) - 1
+    kept = compile_program(program, TARGET, room)
+    assert most(program, kept) <= room
+    assert len(kept.kernels) == len(free.kernels) + 1, "only the sum stands alone"
+    runner = load_compiled(kept, program.plan, program.signature, program.weights, TARGET, tmp_path)
+    (found,), (wanted,) = runner.run(program.examples), reference.run(program, program.examples)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_with_room_nothing_is_taken_apart() -> None:
+    program = late()
+    free = compile_program(program, TARGET)
+    kept = compile_program(program, TARGET, most(program, free))
+    assert [kernel.name for kernel in kept.kernels] == [kernel.name for kernel in free.kernels]
+
+
+@pytest.mark.parametrize("room", [None, 0])
+def test_what_cannot_be_kept_compiles_as_it_is(room: int | None) -> None:
+    """Views have no memory that taking apart could give back, and one operator cannot be taken apart."""
+    program = legalized(capture_module(Function(lambda x: x.transpose(0, 1).exp()), (torch.randn(8, 4),)), TARGET)
+    assert len(compile_program(program, TARGET, room).kernels) == 1
