@@ -29,6 +29,8 @@ from penstock.passes.slicing.twins import Twins
 
 _STARTS = 28  # borders looked back from the end of a run
 SLOW = 0.1  # time that a plan adds, as a share of the unsliced time, from which parts that are cut again are tried
+_FLOOR = 0.01  # share of the fewest bytes that they are found out to
+_SPARE = 0.05  # share of them that a cheaper schedule may need more
 _NESTED = 12  # of them for runs whose parts are cut again
 
 
@@ -175,10 +177,10 @@ class Planner:
         found = self.scheduled(groups)
         return found if found.bytes <= budget else None
 
-    def least(self, tolerance: float = 0.03, depth: int = 1) -> Schedule:
-        """The schedule with the fewest bytes that the planner finds, within a tolerance.
+    def least(self, depth: int = 1) -> Schedule:
+        """The cheapest schedule near the fewest bytes that the planner finds.
 
-        With no byte to spare parts are slivers, so the cheapest schedule with one tolerance more is taken.
+        With no byte to spare parts are slivers: the last per cents of the bytes cost a multiple of the time.
         """
         best = Schedule((), self.unsliced_bytes, 0.0)
         if best.bytes >= FORBIDDEN:
@@ -186,14 +188,14 @@ class Planner:
         if best.bytes >= FORBIDDEN:
             return best
         low = max(self.line.live[0], self.line.live[-1], 1)
-        while best.bytes > low * (1 + tolerance):
+        while best.bytes > low * (1 + _FLOOR):
             middle = (low + best.bytes) // 2
             found = self._planned(middle, 0) or self._planned(middle, depth)
             if found is None:
                 low = middle + 1
             else:
                 best = found
-        roomy = self.plan(int(best.bytes * (1 + tolerance)), depth)
+        roomy = self.plan(int(best.bytes * (1 + _SPARE)), depth)
         return roomy if roomy is not None and roomy.cost < best.cost else best
 
     def _path(self, budget: int, depth: int) -> Schedule | None:
