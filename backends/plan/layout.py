@@ -9,6 +9,7 @@ from typing import Literal
 from penstock.backends.plan.launches import Body, Kernel, Type
 from penstock.backends.plan.placement import Placement, place
 from penstock.backends.plan.timeline import PlacedCall, Timeline, type_of
+from penstock.backends.targets import Limits
 from penstock.passes.core.program import Plan, Signature
 
 
@@ -64,8 +65,7 @@ def lay_out(
     bodies: Mapping[str, Body],
     plan: Plan,
     signature: Signature,
-    alignment: int,
-    largest: int | None = None,
+    limits: Limits,
     enough: int = 0,
 ) -> LaunchPlan:
     """Place all memory of a plan.
@@ -75,17 +75,16 @@ def lay_out(
         bodies: the launches of each graph.
         plan: which graphs run on which values.
         signature: the inputs, which are there from the start, and the outputs, which stay to the end.
-        alignment: of every offset, in bytes.
-        largest: the largest single allocation of the device in bytes, None for no limit.
+        limits: of the device.
         enough: bytes of arenas within which nothing more is tried that takes long.
 
     Raises:
-        TooLargeError: one tensor alone is larger than that.
+        TooLargeError: one tensor alone is larger than the device allocates.
     """
-    timeline = Timeline(kernels, bodies, plan, signature, alignment)
+    timeline = Timeline(kernels, bodies, plan, signature, limits)
     bodies = {name: body for name, body in timeline.bodies.items() if timeline.starts[name]}
     blocks, locals_of = timeline.blocks()
-    placement = place(blocks, alignment, largest, enough)
+    placement = place(blocks, limits.alignment, limits.max_allocation_bytes, enough)
     weights = {
         storage.weight: Type("uint8", (storage.bytes,))
         for body in bodies.values()
@@ -124,5 +123,5 @@ def lay_out(
         outputs=timeline.outputs,
         phases=timeline.phases,
         placement=placement,
-        alignment=alignment,
+        alignment=limits.alignment,
     )

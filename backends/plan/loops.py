@@ -21,7 +21,7 @@ def loop_body(loop: SliceLoop, bodies: Mapping[str, Body], types: Mapping[str, T
     Args:
         bodies: the launches of every graph.
         types: of the values that the loop takes, by name.
-        alignment: of every place that a kernel is given, in bytes.
+        alignment: of every part that a kernel finds where it lies, in bytes.
     """
     composer = _Composer(bodies, alignment)
     env = {name: composer.parameter(types[name]) for name in loop.args}

@@ -11,6 +11,7 @@ from penstock.backends.plan.launches import Body, Launch, Type, launches, lifeti
 from penstock.backends.plan.loops import loop_body
 from penstock.backends.plan.placement import Block
 from penstock.backends.plan.reuse import Overwriting, in_place, shared
+from penstock.backends.targets import Limits
 from penstock.passes.core.program import Call, Op, Plan, Signature, TensorSpec
 from penstock.passes.core.shapes import dtype_name, dtype_named
 
@@ -63,7 +64,7 @@ class Timeline:
         bodies: the launches of each graph.
         plan: which graphs run on which values.
         signature: the inputs, which are there from the start, and the outputs, which stay to the end.
-        alignment: of every offset, in bytes.
+        limits: of the device.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Timeline:
         bodies: Mapping[str, Body],
         plan: Plan,
         signature: Signature,
-        alignment: int,
+        limits: Limits,
     ) -> None:
         self.items: list[Item] = []
         self._kernels = kernels
@@ -83,7 +84,7 @@ class Timeline:
             for name, body in self._parts.items()
         }
         self.starts: dict[str, list[int]] = {name: [] for name in bodies}
-        self._alignment = alignment
+        self._alignment = limits.part_alignment
         self._spans = {name: _parameter_spans(body) for name, body in self.bodies.items()}
         self._current: dict[str, int] = {}
         self._outputs = {spec.name for spec in signature.outputs}

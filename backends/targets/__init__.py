@@ -32,7 +32,8 @@ class Limits:
         subgroup: threads that run in lock step; 1 for a CPU.
         fp16: whether the device computes in half precision.
         max_allocation_bytes: the largest single buffer, None where no figure is published.
-        alignment: of every buffer that a kernel sees, in bytes.
+        alignment: of every buffer, in bytes.
+        part_alignment: of every part of a buffer that a kernel sees, in bytes, at least that of its elements.
         memory_bytes: memory of a typical device that holds this chip, shared with everything else that runs; None for
             a family.
     """
@@ -43,6 +44,7 @@ class Limits:
     fp16: bool
     max_allocation_bytes: int | None = None
     alignment: int = 128
+    part_alignment: int = 128
     memory_bytes: int | None = None
 
 

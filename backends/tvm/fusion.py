@@ -52,7 +52,7 @@ def launches_within(program: Program, target: Target, built_for: tvm.target.Targ
         if room is None:
             return found
         nests = tuple(table.nests.values())
-        timeline = Timeline(nests, bodies, program.plan, program.signature, target.limits.alignment)
+        timeline = Timeline(nests, bodies, program.plan, program.signature, target.limits)
         most = max(timeline.live)
         if best is None or most < best[0]:
             best = most, found

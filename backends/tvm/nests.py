@@ -84,8 +84,17 @@ def _nest(function: Any, body: Any, known: list[tuple[Any, int, bool]], private:
 
 
 def _function(whole: Any, body: Any, buffers: list[Any], private: list[Any]) -> Any:
-    """The nest as a function. Its parameters have names of their own: TVM orders those of a GPU kernel by name."""
-    params = [tirx.decl_buffer(buffer.shape, buffer.dtype, f"a{index:02}") for index, buffer in enumerate(buffers)]
+    """The nest as a function.
+
+    Its parameters have names of their own: TVM orders those of a GPU kernel by name. They may begin at any element, as
+    parts of larger tensors do.
+    """
+    params = [
+        tirx.decl_buffer(
+            buffer.shape, buffer.dtype, f"a{index:02}", data_alignment=int(tvm_ffi.dtype(str(buffer.dtype)).itemsize)
+        )
+        for index, buffer in enumerate(buffers)
+    ]
     renamed = list(zip(buffers, params, strict=True))
 
     def rename(var: Any) -> Any:

@@ -48,7 +48,7 @@ def write_compiled(
     folder: Path,
 ) -> None:
     """Write what was compiled for a target into an empty folder: a launch plan, the kernels and the weights."""
-    laid_out = lay_out(compiled.kernels, compiled.bodies, plan, signature, target.limits.alignment)
+    laid_out = lay_out(compiled.kernels, compiled.bodies, plan, signature, target.limits)
     for kernel in compiled.kernels:
         (folder / kernel.file).parent.mkdir(exist_ok=True)
         (folder / kernel.file).write_text(kernel.source)

@@ -163,9 +163,8 @@ def _shown(kernel: LaunchedKernel, launches: int, target: Target) -> Kernel:
 
 
 def _lay_out(compiled: CompiledProgram, program: Program, target: Target, enough: int) -> LaunchPlan:
-    alignment, largest = target.limits.alignment, target.limits.max_allocation_bytes
     try:
-        return lay_out(compiled.kernels, compiled.bodies, program.plan, program.signature, alignment, largest, enough)
+        return lay_out(compiled.kernels, compiled.bodies, program.plan, program.signature, target.limits, enough)
     except TooLargeError as error:
         raise BudgetError(
             f"{error} on {target.name}; compile for a smaller size, or split the tensor in the model"

@@ -162,6 +162,14 @@ class Emit:
         position = relax.prim_value(tvm.tirx.IntImm("int64", offset))
         return self(relax.op.memory.view(expr, tuple(shape), dtype_of(expr), position))
 
+    def lies_dense(self, expr: Expr) -> bool:
+        """Whether a tensor's elements lie in memory as its shape says, and not permuted, or apart, in another one."""
+        bound: Any = self.builder.lookup_binding(expr) if isinstance(expr, relax.Var) else None
+        name = str(getattr(getattr(bound, "op", None), "name", ""))
+        if name in ("relax.reshape", "relax.memory.view"):
+            return self.lies_dense(bound.args[0])
+        return name not in ("relax.permute_dims", "relax.strided_slice")
+
     def broadcast(self, expr: Expr, shape: Sequence[int]) -> Expr:
         """The tensor repeated along new and 1-sized leading dimensions; itself when it has that shape."""
         return expr if shape_of(expr) == tuple(shape) else self(relax.op.broadcast_to(expr, tuple(shape)))

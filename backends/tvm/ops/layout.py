@@ -95,7 +95,8 @@ def sliced(emit: Emit, x: Expr, dim: int, begin: int, end: int, step: int = 1) -
     if (begin, end, step) == (0, shape[dim], 1):
         return x
     row = dtype_named(dtype_of(x)).itemsize * math.prod(shape[dim + 1 :])
-    if step == 1 and end > begin and math.prod(shape[:dim]) == 1 and begin * row % VIEW_ALIGNMENT == 0:
+    in_one_piece = step == 1 and end > begin and math.prod(shape[:dim]) == 1 and begin * row % VIEW_ALIGNMENT == 0
+    if in_one_piece and emit.lies_dense(x):  # else all of it would be copied for the part
         return emit.view(x, begin * row, (*shape[:dim], end - begin, *shape[dim + 1 :]))
     return emit(relax.op.strided_slice(x, [dim], [begin], [end], [step]))
 

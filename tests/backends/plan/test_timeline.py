@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from penstock.backends.plan.launches import Body, Kernel, Launch, Storage, Type, Value
 from penstock.backends.plan.timeline import Timeline
+from penstock.backends.targets import find_target
 from penstock.passes.core.program import Plan, Signature, TensorSpec
 from penstock.passes.core.shapes import dtype_named
 
@@ -17,7 +18,9 @@ def timeline() -> Timeline:
     body = Body((ROW, ROW), 1, tuple(storages), tuple(values), tuple(ops))
     specs = [TensorSpec(name, ROW.shape, dtype_named("float32")) for name in "ad"]
     signature = Signature((specs[0],), (specs[1],), {}, {})
-    return Timeline([kernel], {"main": body}, Plan.single("main", ("a",), ("d",)), signature, 64)
+    return Timeline(
+        [kernel], {"main": body}, Plan.single("main", ("a",), ("d",)), signature, find_target("llvm").limits
+    )
 
 
 def test_bytes_alive_at_each_moment() -> None:

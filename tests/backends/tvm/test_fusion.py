@@ -38,7 +38,7 @@ def late() -> Program:
 
 
 def most(program: Program, compiled: CompiledProgram) -> int:
-    timeline = Timeline(compiled.kernels, compiled.bodies, program.plan, program.signature, TARGET.limits.alignment)
+    timeline = Timeline(compiled.kernels, compiled.bodies, program.plan, program.signature, TARGET.limits)
     return max(timeline.live)
 
 
