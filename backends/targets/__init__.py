@@ -19,7 +19,7 @@ from penstock.passes.core.errors import UsageError
 
 Kind = Literal["llvm", "opencl", "metal", "cuda"]
 _STRICT = ConfigDict(extra="forbid")
-_FAMILIES = ("cpu", "opencl", "cuda", "apple", "adreno", "mali")
+_FAMILIES = ("cpu", "opencl", "cuda", "nvidia", "apple", "adreno", "mali")
 
 
 @dataclass(frozen=True, config=_STRICT)
