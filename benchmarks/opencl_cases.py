@@ -21,6 +21,8 @@ from penstock.passes.core.program import TensorSpec
 OURS, THEIRS = "ours", "tvm"
 """The folders of a case."""
 INDEX = "cases.json"
+LAYERS = "layers"
+"""The model that stands for the layers of `benchmarks.kernels`."""
 
 
 class Case(BaseModel):

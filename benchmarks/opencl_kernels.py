@@ -1,8 +1,8 @@
-"""Every distinct operator of the zoo on an OpenCL device: our kernels against TVM's own, in turns.
+"""Every distinct operator of the zoo, and some layers, on an OpenCL device: our kernels against TVM's own, in turns.
 
 ::
 
-    python -m benchmarks.opencl_kernels                    # the sizes of the zoo and larger ones
+    python -m benchmarks.opencl_kernels                    # the zoo, larger sizes of it, and larger layers
     python -m benchmarks.opencl_kernels --model vit --rounds 20 --gflops 4000 --gbytes 900
 
 For a device of another machine, which needs no TVM::
@@ -35,12 +35,13 @@ import torch
 
 from benchmarks.harness import kept_rows, table, write_results
 from benchmarks.limit import Limit, measure_limit
-from benchmarks.opencl_cases import Case, read_index, write_index
+from benchmarks.opencl_cases import LAYERS, Case, read_index, write_index
 from examples.zoo import ZOO
 from penstock.backends.runner import Runner, opencl_devices
 from penstock.backends.targets import Target, all_targets, find_target
 from penstock.passes.core.errors import UsageError
 
+MODELS = (*ZOO, LAYERS)
 SIZES = ("zoo", "larger")
 
 
@@ -163,7 +164,7 @@ def main() -> None:
     """Compile, measure, print and keep."""
     here = [target.name for target in all_targets().values() if target.kind == "opencl" and not target.host]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", action="append", choices=list(ZOO))
+    parser.add_argument("--model", action="append", choices=MODELS)
     parser.add_argument("--size", action="append", choices=SIZES)
     parser.add_argument("--target", choices=here, default="opencl", help="what to compile for")
     way = parser.add_mutually_exclusive_group()
@@ -174,7 +175,7 @@ def main() -> None:
     parser.add_argument("--gbytes", type=float, help="the peak of its memory, 10⁹ bytes per second")
     parser.add_argument("--keep", action="store_true", help="write benchmarks/results/opencl_kernels")
     options = parser.parse_args()
-    names, sizes = options.model or [*ZOO], options.size or SIZES
+    names, sizes = options.model or MODELS, options.size or SIZES
     target = find_target(options.target)
     if options.compile_to:
         options.compile_to.mkdir(parents=True, exist_ok=True)

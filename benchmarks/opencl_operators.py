@@ -1,7 +1,8 @@
-"""Every distinct operator of the zoo, compiled for an OpenCL device twice: by penstock, and by TVM alone."""
+"""Every distinct operator of the zoo and of some layers, compiled for OpenCL twice: by penstock, and by TVM alone."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import torch
 from torch.fx import Graph, Node
 
 import penstock
-from benchmarks.opencl_cases import OURS, THEIRS, Case, example
+from benchmarks.kernels import KERNELS
+from benchmarks.opencl_cases import LAYERS, OURS, THEIRS, Case, example
 from benchmarks.tvm_defaults import compile_with_tvm
 from examples.zoo import ZOO
 from penstock.backends.artifact.manifest import SignatureRecord
@@ -94,18 +96,21 @@ def program_of(nodes: list[Node], owner: Program) -> Program:
     return Program(graphs, Plan((Phase("main", (tuple(calls),)),)), signature, tuple(examples))
 
 
-def prepared(name: str, size: str, target: Target) -> Program:
-    """A model of the zoo, optimised and legalised for an OpenCL device.
+def captured(name: str, size: str) -> Iterator[Program]:
+    """A model of the zoo, or the layers of `benchmarks.kernels`, which have one size.
 
     Args:
         size: ``zoo``, or ``larger`` for `LARGER`.
     """
+    if name == LAYERS:
+        if size == "zoo":
+            yield from (penstock.capture(*build()) for build in KERNELS.values())
+        return
     program = penstock.capture(*ZOO[name]())
     if size == "larger":
         names = [spec.name for spec in program.signature.inputs]
         program = penstock.resize(program, {names[place]: dims for place, dims in LARGER[name].items()})
-    ready = penstock.optimize(program, target=target.name)
-    return Pipeline((*SINGLE_PRECISION, *LEGALIZE)).run(ready)
+    yield program
 
 
 def compile_cases(name: str, size: str, target: Target, cases: Path, known: set[str]) -> Iterator[Case]:
@@ -115,12 +120,15 @@ def compile_cases(name: str, size: str, target: Target, cases: Path, known: set[
         cases: the folder of all cases.
         known: operators that were met before; grows.
     """
-    program = prepared(name, size, target)
-    for index, node in enumerate(operators(program, known).values()):
-        about = {"folder": f"{name}-{size}-{index}", "model": name, "size": size}
-        case = compile_case(node, program, target, cases, about)
-        if case is not None:
-            yield case
+    number = itertools.count()
+    for program in captured(name, size):
+        optimized = penstock.optimize(program, target=target.name)
+        ready = Pipeline((*SINGLE_PRECISION, *LEGALIZE)).run(optimized)
+        for node in operators(ready, known).values():
+            about = {"folder": f"{name}-{size}-{next(number)}", "model": name, "size": size}
+            case = compile_case(node, ready, target, cases, about)
+            if case is not None:
+                yield case
 
 
 def compile_case(node: Node, owner: Program, target: Target, cases: Path, about: Mapping[str, str]) -> Case | None:
