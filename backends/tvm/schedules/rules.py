@@ -15,6 +15,7 @@ from penstock.backends.tvm.kernels import thread_extents
 from penstock.backends.tvm.schedules import cpu
 from penstock.backends.tvm.schedules.gpu.elementwise import Elementwise
 from penstock.backends.tvm.schedules.gpu.matmul import Matmul
+from penstock.backends.tvm.schedules.gpu.one_row import OneRow
 from penstock.backends.tvm.schedules.gpu.reduction import ReductionsOfLines
 from penstock.backends.tvm.schedules.gpu.register_tiles import RegisterTiles
 from penstock.backends.tvm.schedules.gpu.row_per_group import RowPerGroup
@@ -29,6 +30,7 @@ def rules_for(target: tvm.target.Target) -> Any:
     """The pass that schedules every kernel that has no schedule yet."""
     if "gpu" in target.keys:
         rules = [
+            OneRow(),
             SimdgroupTiles(),
             RegisterTiles(),
             Transpose(),
