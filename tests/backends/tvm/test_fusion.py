@@ -66,3 +66,17 @@ def test_what_cannot_be_kept_compiles_as_it_is(room: int | None) -> None:
     """Views have no memory that taking apart could give back, and one operator cannot be taken apart."""
     program = legalized(capture_module(Function(lambda x: x.transpose(0, 1).exp()), (torch.randn(8, 4),)), TARGET)
     assert len(compile_program(program, TARGET, room).kernels) == 1
+
+
+def test_a_padded_part_of_an_upsampled_value(tmp_path: Path) -> None:
+    """In one kernel TVM would simplify the positions of all of it to wrong ones."""
+
+    def padded(x: torch.Tensor) -> torch.Tensor:
+        part = nn.functional.interpolate(x, scale_factor=2.0)[:, :, 1:]
+        return nn.functional.pad(nn.functional.pad(part, [0, 1]), [0, 0, 0, 1])
+
+    program = legalized(capture_module(Function(padded), (torch.randn(1, 8, 4, 5),)), TARGET)
+    runner = load_compiled(
+        compile_program(program, TARGET), program.plan, program.signature, program.weights, TARGET, tmp_path
+    )
+    torch.testing.assert_close(runner.run(program.examples)[0], padded(*program.examples))
