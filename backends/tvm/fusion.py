@@ -58,10 +58,11 @@ def launches_within(program: Program, target: Target, built_for: tvm.target.Targ
             best = most, found
         crowded = {launch.made for launch in timeline.crowded(room)}
         late = _made_late(found, neighbours, crowded) or _inside(found, neighbours, crowded)
-        if not late:
-            return best[1]
+        known = sum(map(len, apart.values()))
         for graph, node in late:
             apart.setdefault(graph, set()).add(node)
+        if sum(map(len, apart.values())) == known:
+            return best[1]
 
 
 def _made_late(found: Launches, neighbours: Fused, crowded: set[tuple[str, str]]) -> set[tuple[str, str]]:

@@ -9,7 +9,17 @@ import numpy as np
 import torch
 from tvm import relax, te, tirx
 
-from penstock.backends.tvm.ops.emit import Emit, Expr, Number, Var, broadcast_read, constant, dtype_of, shape_of
+from penstock.backends.tvm.ops.emit import (
+    OUT_ELEMENTWISE_FUSABLE,
+    Emit,
+    Expr,
+    Number,
+    Var,
+    broadcast_read,
+    constant,
+    dtype_of,
+    shape_of,
+)
 from penstock.backends.tvm.ops.packed import packed_linear
 from penstock.backends.tvm.ops.registry import lowers
 from penstock.backends.tvm.ops.scan import on_gpu
@@ -18,7 +28,6 @@ from penstock.backends.tvm.schedules.cpu.contraction import CONTRACTION
 from penstock.backends.tvm.schedules.cpu.matmul import MATMUL
 
 aten = torch.ops.aten
-_OUT_ELEMENTWISE_FUSABLE = 4  # of TVM's operator patterns: elementwise operators that follow fuse into it
 
 
 @lowers(aten.linear.default)
@@ -86,7 +95,7 @@ def _by_panels(emit: Emit, x: Expr, columns: int) -> Var:
         width = tirx.if_then_else(panel < last, panels.columns, rest)
         return panel * (panels.columns * depth) + k * width + within
 
-    return emit.te(compute, x, emit.panels, name="linear", op_pattern=_OUT_ELEMENTWISE_FUSABLE)
+    return emit.te(compute, x, emit.panels, name="linear", op_pattern=OUT_ELEMENTWISE_FUSABLE)
 
 
 def _by_columns(emit: Emit, x: Expr, weight: Expr) -> Var:
@@ -128,7 +137,7 @@ def _by_rows(emit: Emit, left: Expr, right: Expr) -> Var:
             batch=len(lead) if len(shape_of(right)) > 2 else 0,
         )
 
-    return emit.te(compute, left, right, name="matmul", op_pattern=_OUT_ELEMENTWISE_FUSABLE)
+    return emit.te(compute, left, right, name="matmul", op_pattern=OUT_ELEMENTWISE_FUSABLE)
 
 
 def _sums(shape: Sequence[int], function: Any, right: str, batch: int = 0) -> te.Tensor:

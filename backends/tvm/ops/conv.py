@@ -9,7 +9,7 @@ import torch
 from tvm import te, tirx
 
 from penstock.backends.tvm.ops.contract import finish
-from penstock.backends.tvm.ops.emit import Emit, Expr, Var, shape_of
+from penstock.backends.tvm.ops.emit import OUT_ELEMENTWISE_FUSABLE, Emit, Expr, Var, shape_of
 from penstock.backends.tvm.ops.packed import packed_convolution
 from penstock.backends.tvm.ops.registry import lowers
 from penstock.backends.tvm.ops.scan import on_gpu
@@ -18,8 +18,6 @@ from penstock.backends.tvm.schedules.cpu.convolution import CONVOLUTION
 
 aten = torch.ops.aten
 Sizes = Sequence[int]
-
-_OUT_ELEMENTWISE_FUSABLE = 4  # of TVM's operator patterns: elementwise operators that follow fuse into it
 
 
 @lowers(aten.conv1d.default, aten.conv2d.default, aten.conv3d.default)
@@ -72,7 +70,7 @@ def _direct(emit: Emit, x: Expr, weight: Expr, stride: Sizes, padding: Sizes, di
 
         return te.compute((batch, outs, *space), element, name="convolution", attrs=about)
 
-    return emit.te(compute, x, weight, name=f"conv{len(space)}d", op_pattern=_OUT_ELEMENTWISE_FUSABLE)
+    return emit.te(compute, x, weight, name=f"conv{len(space)}d", op_pattern=OUT_ELEMENTWISE_FUSABLE)
 
 
 def _finish(emit: Emit, accumulated: Var, bias: Expr | None, rank: int) -> Expr:

@@ -26,6 +26,11 @@ Number = bool | int | float
 Value = Any
 """A Relax tensor expression or a Python number."""
 
+OUT_ELEMENTWISE_FUSABLE = 4
+"""Of TVM's operator patterns: elementwise operators that follow fuse into it."""
+OPAQUE = 8
+"""Of TVM's operator patterns: what fuses with nothing."""
+
 VIEW_ALIGNMENT = 128
 """Bytes: the start of a tensor within another one is a multiple of this, as every device asks for at most."""
 

@@ -15,13 +15,12 @@ import tvm
 from tvm import relax, te, tirx, topi
 
 from penstock.backends.tvm.launches import CONCATENATION
-from penstock.backends.tvm.ops.emit import VIEW_ALIGNMENT, Emit, Expr, Var, axes, axis, dtype_of, shape_of
+from penstock.backends.tvm.ops.emit import OPAQUE, VIEW_ALIGNMENT, Emit, Expr, Var, axes, axis, dtype_of, shape_of
 from penstock.backends.tvm.ops.registry import lowers
 from penstock.passes.core.shapes import dtype_named
 
 aten = torch.ops.aten
 _PERMUTE = tvm.ir.Op.get("relax.permute_dims")
-_OPAQUE = 8  # of TVM's operator patterns: what fuses with nothing
 
 
 @lowers(
@@ -150,7 +149,7 @@ def cat(emit: Emit, parts: Sequence[Expr], dim: int = 0) -> Expr:
     dim = axis(dim, len(emit.shape))
     sizes = [dtype_named(emit.dtype).itemsize * math.prod(shape_of(part)) for part in parts[:-1]]
     if math.prod(emit.shape[:dim]) == 1 and all(size % VIEW_ALIGNMENT == 0 for size in sizes):
-        attributes = {CONCATENATION: True, "op_pattern": _OPAQUE}
+        attributes = {CONCATENATION: True, "op_pattern": OPAQUE}
         return emit.te(lambda *held: topi.concatenate(held, dim), *parts, name="concatenate", **attributes)
     return emit(relax.op.concat(parts, dim))
 

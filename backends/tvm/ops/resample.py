@@ -12,15 +12,10 @@ import numpy as np
 import torch
 from tvm import te, tirx
 
-from penstock.backends.tvm.ops.emit import Emit, Expr, Var, shape_of
+from penstock.backends.tvm.ops.emit import OUT_ELEMENTWISE_FUSABLE, Emit, Expr, Var, shape_of
 from penstock.backends.tvm.ops.registry import lowers
 
 aten = torch.ops.aten
-_OUT_ELEMENTWISE_FUSABLE = 4
-"""Of TVM's operator patterns: elementwise operators that follow fuse into it.
-
-A slice does not: where it is padded in turn, TVM simplifies the divided positions of all three to wrong ones.
-"""
 Sizes = Sequence[int]
 
 
@@ -50,7 +45,8 @@ def _nearest(emit: Emit, x: Expr, factors: Sequence[float] | None, along: Any, h
             name="upsample_nearest",
         )
 
-    return emit.te(compute, x, name="upsample_nearest", op_pattern=_OUT_ELEMENTWISE_FUSABLE)
+    # A slice may not fuse into it: where that is padded in turn, TVM simplifies the divided positions to wrong ones.
+    return emit.te(compute, x, name="upsample_nearest", op_pattern=OUT_ELEMENTWISE_FUSABLE)
 
 
 def _nearest_source(wanted: np.ndarray[Any, Any], scale: float, halves: int) -> Callable[[Any], Any]:

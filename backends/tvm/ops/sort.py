@@ -12,13 +12,12 @@ from typing import Any
 import torch
 from tvm import te, tirx
 
-from penstock.backends.tvm.ops.emit import Emit, Expr, Var, axis, constant, dtype_of, is_float, shape_of
+from penstock.backends.tvm.ops.emit import OPAQUE, Emit, Expr, Var, axis, constant, dtype_of, is_float, shape_of
 from penstock.backends.tvm.ops.index import gather_along
 from penstock.backends.tvm.ops.registry import lowers
 
 aten = torch.ops.aten
 
-_OPAQUE = 8
 """TVM's word for a kernel that nothing fuses into."""
 
 
@@ -89,7 +88,7 @@ def _places(emit: Emit, keys: Expr, dim: int, descending: bool) -> Var:
         return te.compute(shape, element, name="rank")
 
     # The tensor goes in twice, and what makes it stays outside: schedules want one element read of each buffer.
-    return emit.te(compute, keys, keys, name="rank", op_pattern=_OPAQUE)
+    return emit.te(compute, keys, keys, name="rank", op_pattern=OPAQUE)
 
 
 def _inverse(emit: Emit, places: Expr, dim: int, count: int) -> Var:
