@@ -87,7 +87,7 @@ def planner_of(
 def curve(program: Program, call: Call, attention: Attention, points: int) -> Iterator[Schedule]:
     """Schedules of a call's graph from unsliced to the fewest bytes, evenly on a logarithmic scale."""
     planner = planner_of(program, call.graph, attention)
-    unsliced = Schedule((), memory(program, attention).activation_bytes, 0.0)
+    unsliced = replace(planner.scheduled(()), bytes=memory(program, attention).activation_bytes)
     yield unsliced
     floor = planner_of(program, call.graph, attention, 0).least()
     ratio = (floor.bytes / unsliced.bytes) ** (1 / points)

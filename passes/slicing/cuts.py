@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,7 @@ from torch.fx import Node
 
 from penstock.passes.analysis.memory import Attention
 from penstock.passes.slicing.estimates import BYTES_PER_SECOND, LAUNCH, part_seconds
+from penstock.passes.slicing.kernels import Kernels, of_parts
 from penstock.passes.slicing.parts import Parts
 from penstock.passes.slicing.tiling import Spans, Tiling, spans
 from penstock.passes.slicing.timeline import part_bytes
@@ -30,7 +30,7 @@ class Cut:
         bytes: the most alive at once that belongs to one part.
         seconds: the time that making it in parts adds, as estimated.
         flops: the arithmetic that is done again.
-        operators: of all the graphs that the parts need, about.
+        kernels: of all the graphs that the parts need, about.
         inner: how each part is cut again; None where it runs as it is.
     """
 
@@ -38,13 +38,13 @@ class Cut:
     bytes: int = 0
     seconds: float = 0.0
     flops: float = 0.0
-    operators: int = 0
+    kernels: Kernels = frozenset()
     inner: Schedule | None = None
 
     @property
     def cost(self) -> float:
-        """What plans are compared by: the time, and a little for every operator that has to be compiled."""
-        return self.seconds + OPERATOR * self.operators
+        """What cuts are compared by: the time, and a little for every operator that has to be compiled."""
+        return self.seconds + OPERATOR * len(self.kernels)
 
     @property
     def recipe(self) -> tuple[int, int | None]:
@@ -101,7 +101,8 @@ class Estimate:
         for output in tiling.outputs if reduction is None else ():
             if not tiling.axes[output].is_contiguous(facts[output].shape):
                 seconds += 2 * facts[output].bytes / BYTES_PER_SECOND
-        return Cut(parts, self.bytes, seconds, flops, len(usual.made) * kinds(tiling, usual, parts))
+        kernels = of_parts(tiling, [usual, *self._borders], reduction, parts.count)
+        return Cut(parts, self.bytes, seconds, flops, kernels)
 
     @cached_property
     def _usual(self) -> Spans:
@@ -131,16 +132,6 @@ def at_borders(tiling: Tiling, parts: Parts) -> Iterator[Spans]:
     if not parts.is_even and parts.count > 2:
         yield spans(tiling, *parts.range(parts.count - 2))
     yield spans(tiling, *parts.range(parts.count - 1))
-
-
-def kinds(tiling: Tiling, usual: Spans, parts: Parts) -> int:
-    """About how many graphs the parts need: near a border, each may reach less far beyond itself than the next."""
-    most = 1 if parts.is_even else 2
-    for (_, axis), (low, high) in usual.windows.items():
-        step, last = axis.size * parts.step / parts.size, axis.size * parts.last / parts.size
-        reach = (high - low - step) / 2
-        most = max(most, 1 + math.ceil(reach / step) + 1 + math.ceil((reach - last) / step))
-    return min(most, parts.count)
 
 
 def _seconds_of_part(tiling: Tiling, node: Node, extent: int) -> float:

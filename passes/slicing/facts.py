@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch.fx import Node
+from torch.fx.node import map_arg
 
 from penstock.passes.analysis.axes import inputs_of
 from penstock.passes.analysis.cost import node_flops, node_moved_bytes
@@ -55,6 +56,16 @@ class Fact:
         return inputs_of(self.node)
 
     @cached_property
+    def signature(self) -> tuple[Any, str]:
+        """What it does with its tensor arguments, whatever their sizes."""
+        return self.node.target, repr(map_arg((self.node.args, self.node.kwargs), lambda _: None))
+
+    @cached_property
+    def kernel(self) -> int:
+        """A fingerprint of what it does at its sizes."""
+        return hash((self.signature, _shapes(self.node), *map(_shapes, self.sources.values())))
+
+    @cached_property
     def seconds(self) -> float:
         """How long it takes, as estimated."""
         return seconds_of(self.node)
@@ -73,6 +84,11 @@ class Fact:
     def is_cheap(self) -> bool:
         """Whether its bytes take longer than its arithmetic."""
         return is_cheap(self.node)
+
+
+def _shapes(node: Node) -> tuple[Any, ...]:
+    value = value_of(node)
+    return tuple(value.shape) if isinstance(value, torch.Tensor) else tuple(tuple(each.shape) for each in value)
 
 
 FORBIDDEN = 1 << 60

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch.fx import GraphModule, Node
@@ -13,6 +14,7 @@ from penstock.passes.analysis.memory import Attention
 from penstock.passes.core.aliases import Buffer, buffers_of
 from penstock.passes.slicing.bodies import outline, part_of
 from penstock.passes.slicing.cuts import OPERATOR, Cut, Estimate, at_borders, middle
+from penstock.passes.slicing.kernels import Kernels, of_nodes
 from penstock.passes.slicing.parts import Parts, choices, ladder, with_count
 from penstock.passes.slicing.reuse import Memory
 from penstock.passes.slicing.tiling import Tiler, Tiling, looked_at
@@ -54,11 +56,12 @@ class Group:
         hoist = self.hoist.seconds if self.hoist is not None else 0.0
         return hoist + self.cut.seconds + sum(sweep.seconds for sweep in self.sweeps)
 
-    @property
-    def cost(self) -> float:
-        """What plans are compared by."""
-        hoist = self.hoist.cost if self.hoist is not None else 0.0
-        return hoist + self.cut.cost + sum(sweep.cost for sweep in self.sweeps)
+    @cached_property
+    def kernels(self) -> Kernels:
+        """Of all the graphs that the group needs."""
+        facts = self.tiling.facts
+        hoist = of_nodes(self.tiling.hoisted, facts) if self.hoist is None else self.hoist.kernels
+        return hoist.union(self.cut.kernels, *(sweep.kernels for sweep in self.sweeps))
 
     @property
     def depth(self) -> int:
@@ -123,13 +126,13 @@ class Groups:
         held = buffers_of(module.graph)
         self.views: dict[Node, Buffer | None] = {node: (found[0] if found else None) for node, found in held.items()}
         self._tiler = Tiler(largest)
-        self._facts = self._tiler.facts
+        self.facts = self._tiler.facts
         self._tilings: dict[tuple[int, int, Axis, bool], Tiling | None] = {}
         self._frames: dict[tuple[int, int, Axis, bool], _Frame] = {}
         self._parts: dict[tuple[_Loop, Parts], Estimate] = {}
         self._inner: dict[tuple[_Loop, Parts, int], Planner] = {}
         self._before: dict[tuple[int, int, Axis, bool], Planner] = {}
-        self._memory = Memory(line, self.views, self._facts)
+        self._memory = Memory(line, self.views, self.facts)
 
     def of(self, start: int, stop: int, budget: int, depth: int) -> list[Group]:
         """The groups that make a run under a budget, one for each axis of its largest result at most.
@@ -140,7 +143,7 @@ class Groups:
         seed = self._seed(start, stop)
         if seed is None or self.line.live[start] > budget:
             return []
-        shape = self._facts[seed].shape
+        shape = self.facts[seed].shape
         axes = [Axis.of(shape, dim) for dim, extent in enumerate(shape) if extent > 1]
         found = (self._along(start, stop, seed, axis, budget, depth) for axis in axes)
         return [group for group in found if group is not None]
@@ -220,7 +223,7 @@ class Groups:
         seed = self._seed(start, stop)
         if seed is None:
             raise WholeError("nothing that it makes is used")
-        shape = self._facts[seed].shape
+        shape = self.facts[seed].shape
         if not 0 <= dim < len(shape):
             raise WholeError(f"'{seed.name}' has {len(shape)} dimensions, there is no dimension {dim}")
         axis = Axis.of(shape, dim)
@@ -264,7 +267,7 @@ class Groups:
     def _seed(self, start: int, stop: int) -> Node | None:
         """The largest value that a run makes for later, along which it is cut."""
         made = self.made(start, stop)
-        return max(made, key=lambda node: (self._facts[node].bytes, self._index[node]), default=None)
+        return max(made, key=lambda node: (self.facts[node].bytes, self._index[node]), default=None)
 
     def _assembled(
         self,
@@ -300,7 +303,7 @@ class Groups:
 
     def _frame(self, start: int, stop: int, tiling: Tiling) -> _Frame:
         kept = set(self.kept(tiling, stop))
-        most, stays = run_peak(tiling.hoisted, kept, self.views, self._attention, self._facts)
+        most, stays = run_peak(tiling.hoisted, kept, self.views, self._attention, self.facts)
         stays += sum(tiling.facts[sweep.node].bytes for sweep in tiling.sweeps)
         reuses = self._memory.reuses(start, stop, tiling)
         made = sum(tiling.facts.counted(node) for node in tiling.outputs if node not in reuses)
@@ -373,6 +376,7 @@ class Groups:
         except WholeError:
             return None
         held, seconds, worst, usual = 0, 0.0, None, None
+        kernels: set[int] = set()
         for place, found in enumerate((middle(tiling, parts), *(at_borders(tiling, parts) if borders else ()))):
             key = (loop, parts, place)
             if key not in self._inner:
@@ -387,10 +391,9 @@ class Groups:
             if worst is None or gathered + inner.bytes > held:
                 held, worst = gathered + inner.bytes, inner
             seconds = max(seconds, inner.seconds)
-        kinds = once.operators // max(1, len(tiling.sliced))
-        inner_flops, inner_operators = (worst.flops, worst.operators) if worst is not None else (0.0, 0)
-        flops, operators = once.flops + parts.count * inner_flops, once.operators + kinds * inner_operators
-        return Cut(parts, held, once.seconds + parts.count * seconds, flops, operators, worst)
+            kernels |= inner.kernels
+        flops = once.flops + parts.count * (worst.flops if worst is not None else 0.0)
+        return Cut(parts, held, once.seconds + parts.count * seconds, flops, frozenset(kernels), worst)
 
     def _part(self, loop: _Loop, tiling: Tiling, parts: Parts) -> Estimate:
         """A loop whose parts run as they are."""

@@ -20,10 +20,12 @@ from torch.fx.node import map_arg
 from penstock.passes.analysis.axes import WholeError
 from penstock.passes.analysis.memory import Attention
 from penstock.passes.core.program import placeholders
+from penstock.passes.slicing.cuts import OPERATOR
 from penstock.passes.slicing.estimates import seconds_of
-from penstock.passes.slicing.facts import FORBIDDEN
+from penstock.passes.slicing.facts import FORBIDDEN, Fact
 from penstock.passes.slicing.forms import prepared
 from penstock.passes.slicing.groups import Group, Groups
+from penstock.passes.slicing.kernels import Kernels, of_nodes
 from penstock.passes.slicing.timeline import Timeline, timeline
 from penstock.passes.slicing.twins import Twins
 
@@ -42,16 +44,18 @@ class Schedule:
         groups: in order; everything between them runs as it is.
         bytes: the most alive at once.
         seconds: the time that the groups add, as estimated.
+        kernels: of the whole graph.
     """
 
     groups: tuple[Group, ...]
     bytes: int
     seconds: float
+    kernels: Kernels
 
     @property
     def cost(self) -> float:
-        """What plans are compared by."""
-        return sum(group.cost for group in self.groups)
+        """What plans are compared by: the time, and a little for every operator that has to be compiled."""
+        return self.seconds + OPERATOR * len(self.kernels)
 
     @property
     def depth(self) -> int:
@@ -59,14 +63,42 @@ class Schedule:
         return max((group.depth for group in self.groups), default=0)
 
     @property
-    def operators(self) -> int:
-        """Of all the graphs that the groups need, about."""
-        return sum(cut.operators for group in self.groups for cut in (group.cut, *group.sweeps))
-
-    @property
     def flops(self) -> float:
         """The arithmetic that the groups do again."""
         return sum(group.flops for group in self.groups)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """A way to a border: what it costs, the kernels that it needs, and the group that it ends with, if with any."""
+
+    seconds: float
+    kernels: Kernels
+    group: Group | None = None
+    before: _Way | None = None
+
+    @property
+    def cost(self) -> float:
+        return self.seconds + OPERATOR * len(self.kernels)
+
+    def over(self, fact: Fact) -> _Way:
+        """The way on over an operator that runs as it is."""
+        if fact.is_view or fact.kernel in self.kernels:
+            return self
+        return _Way(self.seconds, self.kernels | {fact.kernel}, None, self)
+
+    def through(self, group: Group) -> _Way:
+        """The way on through a group."""
+        return _Way(self.seconds + group.seconds, self.kernels | group.kernels, group, self)
+
+    def groups(self) -> list[Group]:
+        """Those on the way, in order."""
+        found: list[Group] = []
+        way: _Way | None = self
+        while way is not None:
+            found += [way.group] if way.group is not None else []
+            way = way.before
+        return found[::-1]
 
 
 class Planner:
@@ -133,7 +165,7 @@ class Planner:
 
     def _planned(self, budget: int, depth: int) -> Schedule | None:
         if self.unsliced_bytes <= budget:
-            return Schedule((), self.unsliced_bytes, 0.0)
+            return self.scheduled(())
         if budget <= self._hopeless.get(depth, 0):
             return None
         if (budget, depth) not in self._plans:
@@ -146,9 +178,11 @@ class Planner:
     def scheduled(self, groups: Sequence[Group]) -> Schedule:
         """The schedule that some groups make, in order."""
         inside = {index for group in groups for index in range(group.start, group.stop)}
-        outside = [bytes_ for index, bytes_ in enumerate(self.line.during) if index not in inside]
-        most = max([*outside, *(group.bytes for group in groups)])
-        return Schedule(tuple(groups), most, sum(group.seconds for group in groups))
+        outside = [index for index in range(len(self.line.nodes)) if index not in inside]
+        most = max([*(self.line.during[index] for index in outside), *(group.bytes for group in groups)], default=0)
+        whole = of_nodes([self.line.nodes[index] for index in outside], self.groups.facts)
+        kernels = whole.union(*(group.kernels for group in groups))
+        return Schedule(tuple(groups), most, sum(group.seconds for group in groups), kernels)
 
     def adopted(self, schedule: Schedule, budget: int) -> Schedule | None:
         """The schedule of a graph that is another part of the same operators; None where it does not do here.
@@ -182,7 +216,7 @@ class Planner:
 
         With no byte to spare parts are slivers: the last per cents of the bytes cost a multiple of the time.
         """
-        best = Schedule((), self.unsliced_bytes, 0.0)
+        best = self.scheduled(())
         if best.bytes >= FORBIDDEN:
             best = self.plan(FORBIDDEN - 1, depth) or best
         if best.bytes >= FORBIDDEN:
@@ -201,32 +235,20 @@ class Planner:
     def _path(self, budget: int, depth: int) -> Schedule | None:
         count = len(self.line.nodes)
         over = [index for index in range(count) if self.line.during[index] > budget]
-        cost: dict[int, tuple[float, int, int, Group | None]] = {0: (0.0, 0, -1, None)}
+        reached: dict[int, _Way] = {0: _Way(0.0, frozenset())}
         borders = self._borders(budget)
         for border in range(1, count + 1):
-            before = cost.get(border - 1)
+            before = reached.get(border - 1)
             if before is not None and self.line.during[border - 1] <= budget:
-                cost[border] = (before[0], max(before[1], self.line.during[border - 1]), border - 1, None)
-            if border not in borders or border in cost or not over:
+                reached[border] = before.over(self.groups.facts[self.line.nodes[border - 1]])
+            if border not in borders or border in reached or not over:
                 continue
-            found = self._ending(border, borders[border], budget, cost, 0)
+            found = self._ending(border, borders[border], budget, reached, 0)
             if depth and (not found or self._is_slow(found)):
-                found += self._ending(border, borders[border], budget, cost, depth)
-            for each in found:
-                known = cost.get(border)
-                total = cost[each.start][0] + each.cost
-                if known is None or total < known[0]:
-                    cost[border] = (total, max(cost[each.start][1], each.bytes), each.start, each)
-        if count not in cost:
-            return None
-        groups = []
-        at = count
-        while at > 0:
-            _, _, previous, group = cost[at]
-            if group is not None:
-                groups.append(group)
-            at = previous
-        return Schedule(tuple(reversed(groups)), cost[count][1], sum(group.seconds for group in groups))
+                found += self._ending(border, borders[border], budget, reached, depth)
+            if found:
+                reached[border] = min((reached[each.start].through(each) for each in found), key=lambda way: way.cost)
+        return self.scheduled(reached[count].groups()) if count in reached else None
 
     def _is_slow(self, groups: Sequence[Group]) -> bool:
         """Whether each of some groups adds so much time that parts that are cut again may be better."""
