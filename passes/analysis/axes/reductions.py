@@ -43,12 +43,12 @@ def _merge_stats(emit: Emit, stacked: Any, last: float) -> Any:
     Source: T. Chan, G. Golub, R. LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances",
     1979, section 2.
     """
-    means = emit(aten.slice.Tensor, stacked, 3, 0, 1)
-    variances = emit(aten.slice.Tensor, stacked, 3, 1, 2)
-    mean = _mean(emit, means, last)
-    distances = emit(aten.sub.Tensor, means, mean)
-    spread = emit(aten.add.Tensor, variances, emit(aten.mul.Tensor, distances, distances))
-    return emit(aten.cat.default, [mean, _mean(emit, spread, last)], 2)
+    mean = _mean(emit, stacked, last)  # of the means, and of the variances
+    distances = emit(aten.sub.Tensor, stacked, mean)
+    spread = _mean(emit, emit(aten.mul.Tensor, distances, distances), last)
+    means, variances = (emit(aten.slice.Tensor, mean, 2, half, half + 1) for half in (0, 1))
+    squared = emit(aten.slice.Tensor, spread, 2, 0, 1)
+    return emit(aten.cat.default, [means, emit(aten.add.Tensor, variances, squared)], 2)
 
 
 def _merge_with(target: Any) -> Merge:
