@@ -10,6 +10,7 @@ from penstock.passes.core.program import Call, Phase, Plan, Program, TensorSpec,
 from penstock.passes.core.shapes import dtype_of, shape_of
 from penstock.passes.slicing.copies import with_copies
 from penstock.passes.slicing.estimates import seconds_of
+from penstock.passes.slicing.facts import FORBIDDEN
 from penstock.passes.slicing.forms import prepared
 from penstock.passes.slicing.planner import SLOW, Planner, Schedule
 from penstock.passes.slicing.realize import Realizer
@@ -59,7 +60,16 @@ def choose(program: Program, call: Call, room: int, attention: Attention, larges
         schedule = _fitting(program, call, planner, room, depth)
         if schedule is not None:
             return Choice(planner, schedule, room if depth else None)
-    return Choice(other, other.least(), room)
+    return _least(program, call, plain, other, room)
+
+
+def _least(program: Program, call: Call, plain: Planner, other: Planner, recompute: int) -> Choice:
+    """The choice with the fewest bytes: without parts where they need copies of more than they save."""
+    schedule = other.least()
+    whole = replace(plain.scheduled(()), bytes=_measured(program, call, plain, None))
+    if plain.unsliced_bytes < FORBIDDEN and _measured(program, call, other, schedule) >= whole.bytes:
+        return Choice(plain, whole)
+    return Choice(other, schedule, recompute)
 
 
 def _recomputing(planner: Planner, recompute: int) -> Planner:
@@ -85,11 +95,16 @@ def planner_of(
 
 
 def curve(program: Program, call: Call, attention: Attention, points: int) -> Iterator[Schedule]:
-    """Schedules of a call's graph from unsliced to the fewest bytes, evenly on a logarithmic scale."""
+    """Schedules of a call's graph from unsliced to the fewest bytes, evenly on a logarithmic scale.
+
+    The first is the graph as it was captured; those after it let results lie where operands die.
+    """
     planner = planner_of(program, call.graph, attention)
     unsliced = replace(planner.scheduled(()), bytes=memory(program, attention).activation_bytes)
     yield unsliced
-    floor = planner_of(program, call.graph, attention, 0).least()
+    program = replace(program, in_place=True)
+    yield replace(unsliced, bytes=_measured(program, call, planner, None))
+    floor = _least(program, call, planner, _recomputing(planner, 0), 0).schedule
     ratio = (floor.bytes / unsliced.bytes) ** (1 / points)
     last = unsliced
     for point in range(1, points):
@@ -120,10 +135,11 @@ def _fitting(program: Program, call: Call, planner: Planner, room: int, depth: i
     return None
 
 
-def _measured(program: Program, call: Call, planner: Planner, schedule: Schedule) -> int:
-    """The most bytes alive while a call runs by a schedule."""
+def _measured(program: Program, call: Call, planner: Planner, schedule: Schedule | None) -> int:
+    """The most bytes alive while a call runs by a schedule, or as it is."""
     trial = Realizer()
-    ops = trial.ops(planner, schedule, call.args, call.results, call.graph)
+    is_sliced = schedule is not None and schedule.groups
+    ops = trial.ops(planner, schedule, call.args, call.results, call.graph) if schedule and is_sliced else (call,)
     plan = Plan((Phase("main", (ops,)),))
     inputs, outputs = (
         tuple(TensorSpec(name, shape_of(node), dtype_of(node)) for name, node in zip(names, nodes, strict=True))

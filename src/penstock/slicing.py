@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from penstock.budget import check_budget
 from penstock.passes.analysis.memory import Attention, memory
@@ -46,7 +46,7 @@ def slicing_plan(program: Program, memory_budget: str | int, attention: Attentio
         BudgetError: no plan that is found keeps to the budget; with what the least needs.
     """
     budget = 0 if memory_budget == "min" else parse_size(memory_budget)
-    if budget and memory(program, attention).peak_bytes <= budget:
+    if budget and memory(replace(program, in_place=True), attention).peak_bytes <= budget:
         return SlicingPlan(attention=attention, graphs={})
     room = max(0, budget - program.weight_bytes)
     choices: dict[str, Choice] = {}
@@ -65,6 +65,8 @@ def slicing_curve(
 ) -> list[CurvePoint]:
     """What budgets between the unsliced Program and the least that slicing reaches would cost.
 
+    The first point is the Program as it is; none of the others needs as many bytes as one that takes no longer.
+
     Args:
         progress: called with a text, the points done and their number.
 
@@ -78,12 +80,21 @@ def slicing_curve(
     whole = sum(seconds_of(node) for node in program.graphs[call.graph].graph.nodes if node.op == "call_function")
     points: list[CurvePoint] = []
     for schedule in curve(program, call, attention, _POINTS):
-        progress("planning", len(points), _POINTS + 1)
+        progress("planning", len(points), _POINTS + 2)
         groups = len(schedule.groups)
         points.append(
             CurvePoint(program.weight_bytes + schedule.bytes, schedule.bytes, schedule.seconds / whole, groups)
         )
-    return points
+    best = [
+        point
+        for point in points[1:]
+        if point.activation_bytes < points[0].activation_bytes
+        and not any(
+            other != point and other.activation_bytes <= point.activation_bytes and other.added <= point.added
+            for other in points[1:]
+        )
+    ]
+    return [points[0], *dict.fromkeys(best)]
 
 
 def _calls(program: Program) -> list[Call]:

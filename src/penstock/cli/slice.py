@@ -70,7 +70,7 @@ def slice_model(output: Output, /, model: str, attention: Attention, write: Path
         write_text(write, plan.model_dump_json(indent=2) + "\n")
         output.note(f"wrote {write}")
     data = {"plan": json.loads(plan.model_dump_json()), "weight_bytes": program.weight_bytes}
-    output.result(data, lambda console: _draw_plan(console, program, plan))
+    output.result(data, lambda console: _draw_plan(console, program, plan, choice.memory_budget))
 
 
 def _draw_curve(console: Console, points: list[CurvePoint]) -> None:
@@ -85,13 +85,14 @@ def _draw_curve(console: Console, points: list[CurvePoint]) -> None:
     console.print(table(heading, rows, "What a budget costs"))
 
 
-def _draw_plan(console: Console, program: Program, plan: SlicingPlan) -> None:
+def _draw_plan(console: Console, program: Program, plan: SlicingPlan, budget: str | None) -> None:
     from penstock.cli.tables import table
     from penstock.passes.core.sizes import format_size
     from penstock.report.figures import format_flops
 
     if not plan.graphs:
-        console.print("the model keeps to this budget without parts")
+        floor = budget == "min"
+        console.print("parts would save nothing" if floor else "the model keeps to this budget without parts")
     for name, graph in plan.graphs.items():
         rows = []
         for group in graph.groups:
