@@ -9,7 +9,7 @@ from torch import nn
 from penstock.passes.analysis.memory import memory
 from penstock.passes.core.program import Program, SliceLoop
 from penstock.passes.slicing.forms import prepared
-from penstock.passes.slicing.planner import Planner, Schedule
+from penstock.passes.slicing.planner import Planner
 from tests.passes.slicing.slices import assert_equal, captured, in_parts, realized
 from tests.passes.slicing.test_feature_slicing import Attention, Stencils, Temporal, Wide
 
@@ -90,7 +90,7 @@ def test_uneven_parts_are_cut_again() -> None:
     whole = planner.groups.given(run, 0, (3, None), [], None)
     group = planner.groups.given(run, 0, (3, whole.cut.bytes // 2), [], None)
     assert group.cut.inner is not None
-    result = realized(program, planner, Schedule((group,), group.bytes, group.seconds))
+    result = realized(program, planner, planner.scheduled((group,)))
     assert tiles(result) == [{3, 1}]
     assert memory(result, "materialized").activation_bytes <= group.bytes < whole.bytes
     assert_equal(program, result)
