@@ -20,7 +20,7 @@ class Overwriting(Protocol):
 def shared(body: Body, kernels: Sequence[Overwriting], dying: Set[int] = frozenset()) -> Body:
     """Let values share memory in both ways. Each can stand in the way of the other, so the better order is taken."""
     orders = coalesce(in_place(body, kernels, dying)), in_place(coalesce(body), kernels, dying)
-    return min(orders, key=lambda found: (_peak(found), len(found.ops)))
+    return handed_on(min(orders, key=lambda found: (_peak(found), len(found.ops))), dying)
 
 
 def in_place(body: Body, kernels: Sequence[Overwriting], dying: Set[int] = frozenset()) -> Body:
@@ -74,6 +74,29 @@ def in_place(body: Body, kernels: Sequence[Overwriting], dying: Set[int] = froze
             break
     values = tuple(replace(value, storage=root(value.storage)) for value in body.values)
     return replace(body, values=values, over=over)
+
+
+def handed_on(body: Body, dying: Set[int]) -> Body:
+    """Let a result that is an argument in another shape lie where that lies, without a copy.
+
+    Args:
+        dying: the arguments of the body, by index, that nobody needs after it.
+    """
+    live, over, ops = lifetimes(body), dict(body.over), []
+    for position, op in enumerate(body.ops):
+        if isinstance(op, Copy):
+            values = body.values[op.source], body.values[op.target]
+            argument, result = (body.storages[value.storage] for value in values)
+            if (
+                argument.space == result.space == "parameter"
+                and argument.index in dying - set(over.values())
+                and live[values[1].storage] == (position, position)
+                and all(_is_whole(body, value) for value in values)
+            ):
+                over[result.index] = argument.index
+                continue
+        ops.append(op)
+    return replace(body, ops=tuple(ops), over=over)
 
 
 def _is_whole(body: Body, value: Value) -> bool:

@@ -79,7 +79,7 @@ class Eager:
         self._arguments = [place[node] for node in placeholders(module)]
         self._unused = [place[node] for node in placeholders(module) if last[node] is node and node not in results]
         self._results = [place[node] for node in results]
-        self._copied = set() if ours is None else set(_shared(module))
+        self._copied = set() if ours is None else set(_shared(module, ours))
         self._steps = [
             _step(node, place, tuple(forgotten[node]), over.get(node), device)
             for node in nodes
@@ -144,9 +144,9 @@ def _overwritten(module: GraphModule, ours: Set[int]) -> dict[Node, Node]:
     return takeovers(nodes, last, kept)
 
 
-def _shared(module: GraphModule) -> Iterator[int]:
-    """The results, by index, that look into an argument or into the memory of another result."""
-    seen = {Buffer(node) for node in placeholders(module)}
+def _shared(module: GraphModule, ours: Set[int]) -> Iterator[int]:
+    """The results, by index, that look into an argument of somebody else or into the memory of another result."""
+    seen = {Buffer(node) for index, node in enumerate(placeholders(module)) if index not in ours}
     for index, node in enumerate(result_nodes(module)):
         buffer = buffer_of(node)
         if buffer in seen:

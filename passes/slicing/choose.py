@@ -64,9 +64,8 @@ def choose(program: Program, call: Call, room: int, attention: Attention, larges
 
 
 def _least(program: Program, call: Call, plain: Planner, other: Planner, recompute: int) -> Choice:
-    """The choice with the fewest bytes: without parts where they need copies of more than they save."""
-    schedule = other.least()
-    whole = replace(plain.scheduled(()), bytes=_measured(program, call, plain, None))
+    """The choice with the fewest bytes: without parts where they save nothing."""
+    schedule, whole = other.least(), plain.scheduled(())
     if plain.unsliced_bytes < FORBIDDEN and _measured(program, call, other, schedule) >= whole.bytes:
         return Choice(plain, whole)
     return Choice(other, schedule, recompute)
@@ -103,7 +102,7 @@ def curve(program: Program, call: Call, attention: Attention, points: int) -> It
     unsliced = replace(planner.scheduled(()), bytes=memory(program, attention).activation_bytes)
     yield unsliced
     program = replace(program, in_place=True)
-    yield replace(unsliced, bytes=_measured(program, call, planner, None))
+    yield replace(unsliced, bytes=memory(program, attention).activation_bytes)
     floor = _least(program, call, planner, _recomputing(planner, 0), 0).schedule
     ratio = (floor.bytes / unsliced.bytes) ** (1 / points)
     last = unsliced
@@ -135,11 +134,10 @@ def _fitting(program: Program, call: Call, planner: Planner, room: int, depth: i
     return None
 
 
-def _measured(program: Program, call: Call, planner: Planner, schedule: Schedule | None) -> int:
-    """The most bytes alive while a call runs by a schedule, or as it is."""
+def _measured(program: Program, call: Call, planner: Planner, schedule: Schedule) -> int:
+    """The most bytes alive while a call runs by a schedule."""
     trial = Realizer()
-    is_sliced = schedule is not None and schedule.groups
-    ops = trial.ops(planner, schedule, call.args, call.results, call.graph) if schedule and is_sliced else (call,)
+    ops = trial.ops(planner, schedule, call.args, call.results, call.graph)
     plan = Plan((Phase("main", (ops,)),))
     inputs, outputs = (
         tuple(TensorSpec(name, shape_of(node), dtype_of(node)) for name, node in zip(names, nodes, strict=True))

@@ -100,7 +100,15 @@ class Late(nn.Module):
         return torch.tanh(video.repeat(1, 4, 1, 1, 1))[:, 6:]
 
 
-@pytest.mark.parametrize("module", [Patches(), Late()], ids=["permuted operand", "part as result"])
+class Mosaic(nn.Module):
+    """Frames that are put together of tiles at the end: a copy made in parts, and a look at it in another shape."""
+
+    def forward(self, video: torch.Tensor) -> torch.Tensor:
+        tiles = torch.tanh(video.repeat(1, 2, 1, 1, 1)).unflatten(1, (4, 2, 2))
+        return tiles.permute(0, 1, 4, 5, 2, 6, 3).flatten(3, 4).flatten(4, 5)
+
+
+@pytest.mark.parametrize("module", [Patches(), Late(), Mosaic()], ids=["permuted operand", "part as result", "shape"])
 def test_what_kernels_copy_is_planned(module: nn.Module, tmp_path: Path) -> None:
     args = (torch.randn(1, 8, 3, 32, 32),)
     sliced = penstock.optimize(penstock.capture(module, args), memory_budget="min")

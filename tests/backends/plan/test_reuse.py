@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from penstock.backends.plan.launches import Body, Copy, Kernel, Launch, Loop, Storage, Type, Value
-from penstock.backends.plan.reuse import coalesce, in_place
+from penstock.backends.plan.reuse import coalesce, handed_on, in_place
 
 ROW = Type("float32", (16,))
 WHOLE = Type("float32", (32,))
@@ -56,6 +56,16 @@ def test_an_argument_that_dies_is_written_over() -> None:
     one = body((Launch(0, (0, 1)),), "pp")
     assert in_place(one, [kernel((1, 0))], {0}).over == {1: 0}
     assert in_place(one, [kernel((1, 0))]).over == {}
+
+
+def test_an_argument_that_dies_is_handed_on() -> None:
+    other_shape = body((Copy(0, 1),), "pp")
+    assert (handed_on(other_shape, {0}).over, handed_on(other_shape, {0}).ops) == ({1: 0}, ())
+    assert handed_on(other_shape, set()) == other_shape, "somebody needs it"
+    twice = handed_on(body((Copy(0, 1), Copy(0, 2)), "ppp"), {0})
+    assert (twice.over, twice.ops) == ({1: 0}, (Copy(0, 2),)), "two results are two values"
+    made_over = body((Copy(0, 1), Launch(0, (0, 1))), "pp")
+    assert handed_on(made_over, {0}) == made_over, "what is written later is not the argument"
 
 
 def test_every_iteration_finds_what_was_made_before_the_loop() -> None:

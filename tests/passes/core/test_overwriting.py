@@ -62,6 +62,23 @@ def test_the_oracle_leaves_what_is_needed(build: GraphBuilder) -> None:
     assert torch.equal(late_found, -before.exp() * before.exp())
 
 
+def test_another_shape_of_a_value_that_dies_is_no_copy() -> None:
+    makes, shapes = GraphBuilder(), GraphBuilder()
+    graphs = {
+        "makes": makes.finish(makes(aten.exp.default, makes.argument(4, 64))).graphs["main"],
+        "shapes": shapes.finish(shapes(aten.view.default, shapes.argument(4, 64), [256])).graphs["main"],
+    }
+    ops = (Call("makes", ("x",), ("made",)), Call("shapes", ("made",), ("flat",)))
+    x, flat = TensorSpec("x", (4, 64), torch.float32), TensorSpec("flat", (256,), torch.float32)
+    border = Signature((x,), (flat,), {"tuple": []}, {"tuple": []})
+    examples = (torch.rand(4, 64),)
+    program = Program(graphs, Plan((Phase("main", (ops,)),)), border, examples, in_place=True)  # type: ignore[arg-type]
+    seen: list[int] = []
+    (found,) = reference.run(program, examples, lambda graph, node, value: seen.append(value.data_ptr()))
+    assert torch.equal(found, examples[0].exp().flatten())
+    assert set(seen) == {found.data_ptr()}
+
+
 OPERATORS = (aten.exp.default, aten.neg.default, aten.sigmoid.default, aten.sum.dim_IntList, aten.transpose.int)
 
 
