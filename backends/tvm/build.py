@@ -65,7 +65,7 @@ def generate(program: Program, target: Target, room: int | None = None) -> Compi
     with built_for, _explaining(target):
         found = launches_within(program, target, built_for, room)
         compiled = _code(found.table, found.bodies, target, built_for)
-    return replace(compiled, constants={**packed, **found.lowered.packed, **compiled.constants})
+    return replace(compiled, constants={**packed, **found.packed, **compiled.constants})
 
 
 def compile_module(

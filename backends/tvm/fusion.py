@@ -7,17 +7,18 @@ too much alive, its operators one after the other may do with less.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Set
+from dataclasses import dataclass, replace
 
+import torch
 import tvm
 
 from penstock.backends.plan.launches import Body, Launch
 from penstock.backends.plan.timeline import Timeline
 from penstock.backends.targets import Target
 from penstock.backends.tvm.launches import KernelTable, launch_lists
-from penstock.backends.tvm.lower import Lowered, lower
-from penstock.backends.tvm.pipeline import Fused, fused, scheduled
+from penstock.backends.tvm.lower import lower
+from penstock.backends.tvm.pipeline import fused, scheduled
 from penstock.passes.core.program import Program
 
 
@@ -26,14 +27,18 @@ class Launches:
     """The launches of a Program, with neighbours fused.
 
     Attributes:
-        lowered: the Program before that.
         table: every loop nest.
         bodies: the launches of each graph.
+        packed: the weights among those of the launches that are the Program's in another order, by name.
+        nodes: for each graph, the variables that are values of nodes in memory of their own, with the nodes' names.
+        inside: for each graph and variable that a kernel makes, the variables that it makes on the way.
     """
 
-    lowered: Lowered
     table: KernelTable
     bodies: dict[str, Body]
+    packed: dict[str, torch.Tensor]
+    nodes: dict[str, dict[str, str]]
+    inside: dict[tuple[str, str], tuple[str, ...]]
 
 
 def launches_within(program: Program, target: Target, built_for: tvm.target.Target, room: int | None) -> Launches:
@@ -44,34 +49,56 @@ def launches_within(program: Program, target: Target, built_for: tvm.target.Targ
     """
     apart: dict[str, set[str]] = {}
     best: tuple[int, Launches] | None = None
-    while True:
-        lowered = lower(program, apart)
-        neighbours = fused(lowered.module, built_for)
-        table, bodies = launch_lists(scheduled(neighbours.module, built_for), lowered.weights)
-        found = Launches(lowered, table, bodies)
+    found = Launches(KernelTable(), {}, {}, {}, {})
+    changed = [*program.graphs]
+    while changed:
+        found = _again(found, program, built_for, apart, changed)
         if room is None:
             return found
-        nests = tuple(table.nests.values())
-        timeline = Timeline(nests, bodies, program.plan, program.signature, target.limits)
+        nests = tuple(found.table.nests.values())
+        timeline = Timeline(nests, found.bodies, program.plan, program.signature, target.limits)
         most = max(timeline.live)
         if best is None or most < best[0]:
             best = most, found
         crowded = {launch.made for launch in timeline.crowded(room)}
-        late = _made_late(found, neighbours, crowded) or _inside(found, neighbours, crowded)
-        known = sum(map(len, apart.values()))
+        late = _made_late(found, crowded) or _inside(found, crowded)
+        new = {graph for graph, node in late if node not in apart.get(graph, ())}
+        changed = [graph for graph in program.graphs if graph in new]
         for graph, node in late:
             apart.setdefault(graph, set()).add(node)
-        if sum(map(len, apart.values())) == known:
-            return best[1]
+    assert best is not None
+    table, bodies = best[1].table.used_by(best[1].bodies)
+    return replace(best[1], table=table, bodies=bodies)
 
 
-def _made_late(found: Launches, neighbours: Fused, crowded: set[tuple[str, str]]) -> set[tuple[str, str]]:
+def _again(
+    known: Launches,
+    program: Program,
+    built_for: tvm.target.Target,
+    apart: Mapping[str, Set[str]],
+    graphs: Collection[str],
+) -> Launches:
+    """Launches in which some graphs are made anew."""
+    lowered = lower(program, apart, graphs)
+    neighbours = fused(lowered.module, built_for)
+    table, bodies = launch_lists(scheduled(neighbours.module, built_for), lowered.weights, known.table)
+    others = {key: made for key, made in known.inside.items() if key[0] not in graphs}
+    return Launches(
+        table,
+        {**known.bodies, **bodies},
+        {**known.packed, **lowered.packed},
+        {**known.nodes, **lowered.nodes},
+        {**others, **neighbours.inside},
+    )
+
+
+def _made_late(found: Launches, crowded: set[tuple[str, str]]) -> set[tuple[str, str]]:
     """The graphs and nodes that a kernel makes on its way, behind a crowded kernel that they stand before."""
     late: set[tuple[str, str]] = set()
     for graph, body in found.bodies.items():
-        places = {node: place for place, node in enumerate(found.lowered.nodes[graph].values())}
+        places = {node: place for place, node in enumerate(found.nodes[graph].values())}
         reached = behind = 0
-        for made, nodes in _kernels(graph, body, found.lowered.nodes[graph], neighbours):
+        for made, nodes in _kernels(graph, body, found):
             late |= {(graph, node) for node in nodes[:-1] if node is not None and places[node] < behind}
             reached = max([reached, *(places[node] for node in nodes if node is not None)])
             if (graph, made) in crowded:
@@ -79,20 +106,18 @@ def _made_late(found: Launches, neighbours: Fused, crowded: set[tuple[str, str]]
     return late
 
 
-def _inside(found: Launches, neighbours: Fused, crowded: set[tuple[str, str]]) -> set[tuple[str, str]]:
+def _inside(found: Launches, crowded: set[tuple[str, str]]) -> set[tuple[str, str]]:
     """The graphs and nodes that crowded kernels make on their way."""
     return {
         (graph, node)
         for graph, body in found.bodies.items()
-        for made, nodes in _kernels(graph, body, found.lowered.nodes[graph], neighbours)
+        for made, nodes in _kernels(graph, body, found)
         for node in nodes[:-1]
         if node is not None and (graph, made) in crowded
     }
 
 
-def _kernels(
-    graph: str, body: Body, nodes: Mapping[str, str], neighbours: Fused
-) -> Iterator[tuple[str, list[str | None]]]:
+def _kernels(graph: str, body: Body, found: Launches) -> Iterator[tuple[str, list[str | None]]]:
     """What each kernel of a graph makes, and the nodes in it; None for what is no node's value, such as a view."""
     for made in dict.fromkeys(op.made[1] for op in body.ops if isinstance(op, Launch)):
-        yield made, [nodes.get(variable) for variable in neighbours.inside.get((graph, made), (made,))]
+        yield made, [found.nodes[graph].get(variable) for variable in found.inside.get((graph, made), (made,))]

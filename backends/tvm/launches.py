@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -37,25 +37,42 @@ class KernelTable:
     _known: dict[int, list[str]] = field(default_factory=dict)
 
     def add(self, name: str, nest: Nest) -> int:
-        """The index of a nest; `name` is what to call it if it is new."""
+        """The index of a nest; `name` is what to call it if it is new, or near to it."""
         names = list(self.nests)
         alike = self._known.setdefault(tvm_ffi.structural_hash(nest.function), [])
         for known in alike:
             if tvm_ffi.structural_equal(self.nests[known].function, nest.function):
                 return names.index(known)
+        while name in self.nests:  # by another module's function
+            name += "_"
         alike.append(name)
         self.nests[name] = nest
         return len(names)
 
+    def used_by(self, bodies: Mapping[str, Body]) -> tuple[KernelTable, dict[str, Body]]:
+        """The table without the nests that no launch of some graphs refers to, and the graphs as they refer to that."""
+        used = sorted({op.kernel for body in bodies.values() for op in body.ops if isinstance(op, Launch)})
+        places = {index: place for place, index in enumerate(used)}
+        names = list(self.nests)
 
-def launch_lists(module: tvm.IRModule, weights: Mapping[str, Sequence[str]]) -> tuple[KernelTable, dict[str, Body]]:
+        def moved(op: Op) -> Op:
+            return replace(op, kernel=places[op.kernel]) if isinstance(op, Launch) else op
+
+        table = KernelTable({names[index]: self.nests[names[index]] for index in used}, self.constants)
+        return table, {name: replace(body, ops=tuple(map(moved, body.ops))) for name, body in bodies.items()}
+
+
+def launch_lists(
+    module: tvm.IRModule, weights: Mapping[str, Sequence[str]], table: KernelTable | None = None
+) -> tuple[KernelTable, dict[str, Body]]:
     """The kernels of a scheduled module, and the launches of each of its graphs.
 
     Args:
         module: every TIR function scheduled, Relax functions straight-line.
         weights: for each graph, the weights that its function takes after the graph's arguments.
+        table: to which the kernels are added; a new one if there is none.
     """
-    table = KernelTable()
+    table = KernelTable() if table is None else table
     parts = _Parts(module, table)
     return table, {
         graph: _Lister(graph, module[graph], names, parts, table.constants).body() for graph, names in weights.items()

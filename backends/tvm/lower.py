@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import operator
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,13 +54,14 @@ class Lowered:
     nodes: dict[str, dict[str, str]]
 
 
-def lower(program: Program, apart: Mapping[str, Set[str]] = _NONE) -> Lowered:
-    """Lower all graphs of a Program.
+def lower(program: Program, apart: Mapping[str, Set[str]] = _NONE, graphs: Iterable[str] | None = None) -> Lowered:
+    """Lower graphs of a Program.
 
     Call it inside ``with target:``: kernels that bring their own schedule look at the current target.
 
     Args:
         apart: for each graph, nodes whose values are to be in memory: no kernel makes them and goes on.
+        graphs: by name; None for all.
 
     Raises:
         UnsupportedOperatorError: with all operators of all graphs that have no lowering, or whose arguments or dtypes
@@ -71,8 +72,8 @@ def lower(program: Program, apart: Mapping[str, Set[str]] = _NONE) -> Lowered:
     builder = relax.BlockBuilder()
     problems = _Problems()
     lowered = Lowered(tvm.IRModule(), {}, {}, {})
-    for name, graph in program.graphs.items():
-        _lower_graph(builder, name, graph, problems, lowered, apart.get(name, frozenset()))
+    for name in program.graphs if graphs is None else graphs:
+        _lower_graph(builder, name, program.graphs[name], problems, lowered, apart.get(name, frozenset()))
     problems.raise_any()
     return replace(lowered, module=builder.finalize())
 
