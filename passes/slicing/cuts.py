@@ -18,7 +18,7 @@ from penstock.passes.slicing.timeline import part_bytes
 
 if TYPE_CHECKING:
     from penstock.passes.slicing.planner import Schedule
-OPERATOR = 2e-4  # seconds of running that an operator more to compile and to store is worth
+OPERATOR = 5e-4  # seconds of running that an operator more to compile and to store is worth
 
 
 @dataclass(frozen=True)

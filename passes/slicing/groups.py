@@ -51,29 +51,38 @@ class Group:
     reuses: Mapping[Node, Node] = field(default_factory=dict)
 
     @property
+    def cuts(self) -> tuple[Cut, ...]:
+        """All its loops."""
+        return *self.sweeps, self.cut
+
+    def tiling_of(self, loop: int) -> Tiling:
+        """What one of its loops makes, by its place among them."""
+        return self.tiling.sweeps[loop].tiling if loop < len(self.sweeps) else self.tiling
+
+    @property
     def seconds(self) -> float:
         """The time that the group adds, as estimated."""
         hoist = self.hoist.seconds if self.hoist is not None else 0.0
-        return hoist + self.cut.seconds + sum(sweep.seconds for sweep in self.sweeps)
+        return hoist + sum(cut.seconds for cut in self.cuts)
 
     @cached_property
     def kernels(self) -> Kernels:
         """Of all the graphs that the group needs."""
         facts = self.tiling.facts
         hoist = of_nodes(self.tiling.hoisted, facts) if self.hoist is None else self.hoist.kernels
-        return hoist.union(self.cut.kernels, *(sweep.kernels for sweep in self.sweeps))
+        return hoist.union(*(cut.kernels for cut in self.cuts))
 
     @property
     def depth(self) -> int:
         """How often parts are cut again."""
-        inside = [cut.inner for cut in (self.cut, *self.sweeps)]
+        inside = [cut.inner for cut in self.cuts]
         return max((1 + each.depth for each in (*inside, self.hoist) if each is not None), default=0)
 
     @property
     def flops(self) -> float:
         """The arithmetic that is done again."""
         hoist = self.hoist.flops if self.hoist is not None else 0.0
-        return hoist + self.cut.flops + sum(sweep.flops for sweep in self.sweeps)
+        return hoist + sum(cut.flops for cut in self.cuts)
 
 
 @dataclass(frozen=True)
@@ -263,6 +272,20 @@ class Groups:
         assert tiling is not None
         frame = self._framed(start, stop, group.axis, tiling)
         return self._assembled(start, stop, group.axis, tiling, frame, group.cut, group.sweeps, group.hoist)
+
+    def recut(self, group: Group, loop: int, parts: Parts) -> Group | None:
+        """A group one of whose loops, by its place among them, has other parts; None where there cannot be these."""
+        tiling, is_sweep = group.tiling_of(loop), loop < len(group.sweeps)
+        reduction = group.tiling.sweeps[loop].node if is_sweep else None
+        key = _Loop(group.start, group.stop, group.axis, bool(group.sweeps), reduction)
+        try:
+            cut = self._part(key, tiling, parts).cut
+        except WholeError:
+            return None
+        cuts = [*group.cuts[:loop], cut, *group.cuts[loop + 1 :]]
+        frame = self._framed(group.start, group.stop, group.axis, group.tiling)
+        run = group.start, group.stop, group.axis, group.tiling
+        return self._assembled(*run, frame, cuts[-1], tuple(cuts[:-1]), group.hoist)
 
     def _seed(self, start: int, stop: int) -> Node | None:
         """The largest value that a run makes for later, along which it is cut."""

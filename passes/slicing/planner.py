@@ -20,6 +20,7 @@ from torch.fx.node import map_arg
 from penstock.passes.analysis.axes import WholeError
 from penstock.passes.analysis.memory import Attention
 from penstock.passes.core.program import placeholders
+from penstock.passes.slicing.agreement import agreeing
 from penstock.passes.slicing.cuts import OPERATOR
 from penstock.passes.slicing.estimates import seconds_of
 from penstock.passes.slicing.facts import FORBIDDEN, Fact
@@ -169,7 +170,8 @@ class Planner:
         if budget <= self._hopeless.get(depth, 0):
             return None
         if (budget, depth) not in self._plans:
-            self._plans[budget, depth] = self._path(budget, depth)
+            path = self._path(budget, depth)
+            self._plans[budget, depth] = path and agreeing(path, self.groups, self.scheduled, budget)
         found = self._plans[budget, depth]
         if found is None:
             self._hopeless[depth] = budget
