@@ -1,4 +1,4 @@
-"""Values that can share memory with another one: results in the place of an operand, parts in the place of a whole."""
+"""Values that can share memory with another one: a result with an operand or an argument, a part with the whole."""
 
 from __future__ import annotations
 

@@ -11,14 +11,13 @@ from torch.fx import Node
 
 from penstock.passes.analysis.memory import Attention
 from penstock.passes.slicing.estimates import BYTES_PER_SECOND, LAUNCH, part_seconds
-from penstock.passes.slicing.kernels import Kernels, of_parts
+from penstock.passes.slicing.kernels import Kernels, cost, of_parts
 from penstock.passes.slicing.parts import Parts
 from penstock.passes.slicing.tiling import Spans, Tiling, spans
 from penstock.passes.slicing.timeline import part_bytes
 
 if TYPE_CHECKING:
     from penstock.passes.slicing.planner import Schedule
-OPERATOR = 5e-4  # seconds of running that an operator more to compile and to store is worth
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,8 @@ class Cut:
 
     @property
     def cost(self) -> float:
-        """What cuts are compared by: the time, and a little for every operator that has to be compiled."""
-        return self.seconds + OPERATOR * len(self.kernels)
+        """What cuts are compared by."""
+        return cost(self.seconds, self.kernels)
 
     @property
     def recipe(self) -> tuple[int, int | None]:

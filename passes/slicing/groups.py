@@ -13,8 +13,8 @@ from penstock.passes.analysis.axes import Axis, WholeError
 from penstock.passes.analysis.memory import Attention
 from penstock.passes.core.aliases import Buffer, buffers_of
 from penstock.passes.slicing.bodies import outline, part_of
-from penstock.passes.slicing.cuts import OPERATOR, Cut, Estimate, at_borders, middle
-from penstock.passes.slicing.kernels import Kernels, of_nodes
+from penstock.passes.slicing.cuts import Cut, Estimate, at_borders, middle
+from penstock.passes.slicing.kernels import OPERATOR, Kernels, of_nodes
 from penstock.passes.slicing.parts import Parts, choices, ladder, with_count
 from penstock.passes.slicing.reuse import Memory
 from penstock.passes.slicing.tiling import Tiler, Tiling, looked_at

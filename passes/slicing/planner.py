@@ -21,12 +21,11 @@ from penstock.passes.analysis.axes import WholeError
 from penstock.passes.analysis.memory import Attention
 from penstock.passes.core.program import placeholders
 from penstock.passes.slicing.agreement import agreeing
-from penstock.passes.slicing.cuts import OPERATOR
 from penstock.passes.slicing.estimates import seconds_of
 from penstock.passes.slicing.facts import FORBIDDEN, Fact
 from penstock.passes.slicing.forms import prepared
 from penstock.passes.slicing.groups import Group, Groups
-from penstock.passes.slicing.kernels import Kernels, of_nodes
+from penstock.passes.slicing.kernels import Kernels, cost, of_nodes
 from penstock.passes.slicing.timeline import Timeline, timeline
 from penstock.passes.slicing.twins import Twins
 
@@ -55,8 +54,8 @@ class Schedule:
 
     @property
     def cost(self) -> float:
-        """What plans are compared by: the time, and a little for every operator that has to be compiled."""
-        return self.seconds + OPERATOR * len(self.kernels)
+        """What plans are compared by."""
+        return cost(self.seconds, self.kernels)
 
     @property
     def depth(self) -> int:
@@ -80,7 +79,7 @@ class _Way:
 
     @property
     def cost(self) -> float:
-        return self.seconds + OPERATOR * len(self.kernels)
+        return cost(self.seconds, self.kernels)
 
     def over(self, fact: Fact) -> _Way:
         """The way on over an operator that runs as it is."""
@@ -236,14 +235,13 @@ class Planner:
 
     def _path(self, budget: int, depth: int) -> Schedule | None:
         count = len(self.line.nodes)
-        over = [index for index in range(count) if self.line.during[index] > budget]
         reached: dict[int, _Way] = {0: _Way(0.0, frozenset())}
         borders = self._borders(budget)
         for border in range(1, count + 1):
             before = reached.get(border - 1)
             if before is not None and self.line.during[border - 1] <= budget:
                 reached[border] = before.over(self.groups.facts[self.line.nodes[border - 1]])
-            if border not in borders or border in reached or not over:
+            if border not in borders or border in reached:
                 continue
             found = self._ending(border, borders[border], budget, reached, 0)
             if depth and (not found or self._is_slow(found)):
