@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import json
 import math
-import os
 import platform
 import statistics
 import time
@@ -17,6 +16,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+from penstock.backends.cores import cores
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -111,11 +112,6 @@ def machine() -> dict[str, str | int]:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
-
-
-def cores() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:

@@ -17,7 +17,7 @@ import penstock
 from benchmarks.harness import kept_rows, table, write_results
 from penstock.backends.quality import Share, launch_counts, share_of
 from penstock.backends.targets import Target, all_targets, find_target
-from penstock.backends.tvm.build import generate
+from penstock.backends.tvm.build import generate, launches_of
 from penstock.passes.analysis.cost import cost
 from penstock.passes.core.pipeline import Pipeline
 from penstock.passes.core.program import Program
@@ -62,7 +62,7 @@ def measure(name: str, program: Program, target: Target) -> Row:
     precision = "float16" if target.limits.fp16 else "float32"
     ready = penstock.optimize(program, target=target.name, precision=precision)
     legal = Pipeline((*SINGLE_PRECISION, *LEGALIZE)).run(ready)
-    compiled = generate(legal, target)
+    compiled = generate(launches_of(legal, target), target)
     launches = launch_counts(compiled.bodies, cost(legal).runs)
     share: Share = share_of(compiled.kernels, launches, target)
     return Row(name, target.name, precision, share.flops / 1e9, len(compiled.kernels), share.fraction, share.failures)

@@ -22,9 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.contenders import CONTENDERS, prepare
-from benchmarks.harness import RESULTS, cores, table, write_results
+from benchmarks.harness import RESULTS, table, write_results
 from benchmarks.limit import measure_limit
 from benchmarks.models import Row, as_data, measure
+from penstock.backends.cores import cores
 
 Case = tuple[nn.Module, tuple[Tensor, ...]]
 

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contenders import CONTENDERS, prepare
-from benchmarks.harness import RESULTS, Timing, alternate, cores, table, write_results
+from benchmarks.harness import RESULTS, Timing, alternate, table, write_results
 from benchmarks.limit import Limit, measure_limit
 from benchmarks.worker import ContenderError, Worker
+from penstock.backends.cores import cores
 
 MODELS = ("svd_unet_reduced", "svd_unet", "vit", "ltx_dit", "svd_vae_decoder", "mamba2")
 MIB = 2**20

@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-import os
 import shutil
 import statistics
 import sys
@@ -37,6 +36,7 @@ from benchmarks.harness import kept_rows, table, write_results
 from benchmarks.limit import Limit, measure_limit
 from benchmarks.opencl_cases import LAYERS, Case, read_index, write_index
 from examples.zoo import ZOO
+from penstock.backends.cores import cores
 from penstock.backends.runner import Runner, opencl_devices
 from penstock.backends.targets import Target, all_targets, find_target
 from penstock.passes.core.errors import UsageError
@@ -157,7 +157,7 @@ def limit_of(target: Target, gflops: float | None, gbytes: float | None) -> Limi
     gflops, gbytes = gflops or target.compute.gflops_float32, gbytes or target.compute.gbytes_per_second
     if gflops and gbytes:
         return Limit(gflops * 1e9, gbytes * 1e9)
-    return measure_limit(len(os.sched_getaffinity(0)))
+    return measure_limit(cores())
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ VERSION = 1
 
 def encode(
     plan: LaunchPlan,
+    kernels: Sequence[Kernel],
     kind: str,
     weights: tuple[str, str],
     stored: Mapping[str, tuple[str, str]],
@@ -26,6 +27,7 @@ def encode(
 
     Args:
         plan: what to write.
+        kernels: what its launches refer to.
         kind: ``llvm``, ``opencl``, ``metal`` or ``cuda``.
         weights: the name of the weights file, and its SHA-256.
         stored: for each weight of the plan, the name it is stored under and its type.
@@ -40,7 +42,7 @@ def encode(
         f'"arenas": {json.dumps(plan.placement.arenas)}',
         f'"weights": {{"file": {json.dumps(weights[0])}, "sha256": "{weights[1]}", "tensors": {_lines(tensors, 2)}}}',
         f'"library": {json.dumps(library and {"file": library[0], "sha256": library[1]})}',
-        f'"kernels": {_lines((_kernel(kernel, library) for kernel in plan.kernels), 2)}',
+        f'"kernels": {_lines((_kernel(kernel, library) for kernel in kernels), 2)}',
         f'"graphs": {{{",".join(_graph(name, body) for name, body in plan.bodies.items())}}}',
         f'"values": {_lines(map(_value, plan.values), 2)}',
         f'"inputs": {json.dumps(plan.inputs)}',

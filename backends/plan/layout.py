@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from penstock.backends.plan.launches import Body, Kernel, Type
+from penstock.backends.plan.launches import Body, Type
 from penstock.backends.plan.placement import Placement, place
+from penstock.backends.plan.reuse import Overwriting
 from penstock.backends.plan.timeline import PlacedCall, Timeline, type_of
 from penstock.backends.targets import Limits
 from penstock.passes.core.program import Plan, Signature
@@ -49,7 +50,6 @@ class LaunchPlan:
         phases: by name, the calls of each step.
     """
 
-    kernels: tuple[Kernel, ...]
     bodies: Mapping[str, PlacedBody]
     weights: Mapping[str, Type]
     values: tuple[PlacedValue, ...]
@@ -61,7 +61,7 @@ class LaunchPlan:
 
 
 def lay_out(
-    kernels: Sequence[Kernel],
+    kernels: Sequence[Overwriting],
     bodies: Mapping[str, Body],
     plan: Plan,
     signature: Signature,
@@ -113,7 +113,6 @@ def lay_out(
         return Place("weight", positions[name], 0) if name else Place("arena", *placement.places[holder])
 
     return LaunchPlan(
-        kernels=tuple(kernels),
         bodies={name: placed(body, locals_of[name]) for name, body in bodies.items()},
         weights={name: weights[name] for name in positions},
         values=tuple(

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from penstock.backends.cache import cache_folder
+from penstock.backends.cores import jobs
 from penstock.backends.cxx import INSTALL, find_compiler
 from penstock.backends.simulator.translate import Translation
 from penstock.passes.core.errors import MissingToolError, PenstockError
@@ -123,12 +124,6 @@ def _run(command: Sequence[str]) -> None:
     if done.returncode != 0:
         reason = next((line.strip() for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:300])
         raise PenstockError(f"{Path(command[0]).name} does not take a kernel for the simulator: {reason}")
-
-
-def jobs() -> int:
-    """How many compilers run at once: PENSTOCK_THREADS, else the cores of the process."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(os.environ.get("PENSTOCK_THREADS") or 0) or cores
 
 
 @functools.cache

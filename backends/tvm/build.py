@@ -11,7 +11,7 @@ import tvm
 
 from penstock.backends.plan.launches import Body, Kernel
 from penstock.backends.targets import Target
-from penstock.backends.tvm.fusion import launches_within
+from penstock.backends.tvm.fusion import Launches, launches_within
 from penstock.backends.tvm.kernels import BuildError, cpu_kernels, gpu_kernels
 from penstock.backends.tvm.launches import KernelTable, launch_lists
 from penstock.backends.tvm.link import link
@@ -52,11 +52,14 @@ def compile_program(program: Program, target: Target, room: int | None = None) -
     """
     if program.is_fake:
         raise UsageError("the program was captured on fake tensors; capture it with real weights to compile it")
-    return generate(program, target, room)
+    return generate(launches_of(program, target, room), target)
 
 
-def generate(program: Program, target: Target, room: int | None = None) -> CompiledProgram:
-    """As `compile_program`, for Programs whose weights may be fake: kernels to be looked at, not run."""
+def launches_of(program: Program, target: Target, room: int | None = None) -> Launches:
+    """What `compile_program` generates code for: it says already how much memory the launches need.
+
+    The Program's weights may be fake.
+    """
     built_for = tvm_target(target)
     packed: dict[str, torch.Tensor] = {}
     if target.on_gpu:
@@ -64,8 +67,15 @@ def generate(program: Program, target: Target, room: int | None = None) -> Compi
         packed = dict(program.weights)
     with built_for, _explaining(target):
         found = launches_within(program, target, built_for, room)
-        compiled = _code(found.table, found.bodies, target, built_for)
-    return replace(compiled, constants={**packed, **found.packed, **compiled.constants})
+    return replace(found, packed={**packed, **found.packed})
+
+
+def generate(launches: Launches, target: Target) -> CompiledProgram:
+    """The code of some launches."""
+    built_for = tvm_target(target)
+    with built_for, _explaining(target):
+        compiled = _code(launches.table, launches.bodies, target, built_for)
+    return replace(compiled, constants={**launches.packed, **compiled.constants})
 
 
 def compile_module(

@@ -7,9 +7,7 @@ leave TVM's last pass, where the thread extents still stand in the code, and eac
 from __future__ import annotations
 
 import math
-import tempfile
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import tvm
@@ -21,6 +19,7 @@ from penstock.backends.plan.launches import Extent, Kernel, Type
 from penstock.backends.targets import Target
 from penstock.backends.tvm.intrinsics import spell_constants, spell_masks
 from penstock.backends.tvm.nests import Nest
+from penstock.backends.tvm.objects import object_files
 from penstock.backends.tvm.pocl import inlined
 from penstock.backends.tvm.work import work_of
 from penstock.passes.core.errors import PenstockError
@@ -36,13 +35,11 @@ class BuildError(PenstockError):
 
 def cpu_kernels(nests: Mapping[str, Nest], built_for: tvm.target.Target) -> tuple[tuple[Kernel, ...], dict[str, bytes]]:
     """The kernels, and the object files that hold them."""
-    module = _module(nests)
-    built = tvm.tirx.build(module, target=built_for) if nests else None
     kernels = tuple(
         _described(name, nest, _PACKED + name, f"# {name}\n{nest.function.script(show_meta=False)}\n", "tir")
         for name, nest in nests.items()
     )
-    return kernels, {} if built is None else _objects(built)
+    return kernels, object_files(_functions(nests), built_for)
 
 
 def gpu_kernels(nests: Mapping[str, Nest], target: Target, built_for: tvm.target.Target) -> tuple[Kernel, ...]:
@@ -50,12 +47,12 @@ def gpu_kernels(nests: Mapping[str, Nest], target: Target, built_for: tvm.target
     catch = Catch()
     if nests:
         with tvm.transform.PassContext(opt_level=3, instruments=[catch]):
-            tvm.tirx.build(_module(nests), target=built_for)
+            tvm.tirx.build(tvm.IRModule(_functions(nests)), target=built_for)
     return tuple(_gpu_kernel(name, nest, catch.functions, target, built_for) for name, nest in nests.items())
 
 
-def _module(nests: Mapping[str, Nest]) -> tvm.IRModule:
-    return tvm.IRModule({name: nest.function.with_attr("global_symbol", name) for name, nest in nests.items()})
+def _functions(nests: Mapping[str, Nest]) -> dict[str, Any]:
+    return {name: nest.function.with_attr("global_symbol", name) for name, nest in nests.items()}
 
 
 def _described(name: str, nest: Nest, entry: str, source: str, language: str, **numbers: Any) -> Kernel:
@@ -155,18 +152,3 @@ def _shared_bytes(body: Any) -> int:
 
     tvm_ffi.structural_walk(body, (tirx.AllocBuffer, allocation))
     return total
-
-
-def _objects(module: Any) -> dict[str, bytes]:
-    """The object files that TVM would link."""
-    found: dict[str, bytes] = {}
-
-    def take(output: str, files: Sequence[str], options: Any = None, **_: Any) -> None:
-        for index, path in enumerate(files):
-            found[f"kernels{index}.o"] = Path(path).read_bytes()
-        Path(output).touch()
-
-    take.object_format = "o"  # type: ignore[attr-defined]
-    with tempfile.TemporaryDirectory(prefix="penstock-") as folder:
-        module.export_library(str(Path(folder) / "kernels.o"), fcompile=take)
-    return found

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 
 from penstock.backends.targets import Target
@@ -28,18 +27,16 @@ def link(objects: Mapping[str, bytes], target: Target) -> bytes:
         folder = Path(name)
         for file, content in objects.items():
             (folder / file).write_bytes(content)
-        (folder / "host.c").write_bytes(resources.files(__package__).joinpath("host.c").read_bytes())
-        files = ["host.c", *sorted(objects)]
+        files = sorted(objects)
         if "android" in target.host:
             _link_for_android(folder, files, target.host)
         elif "apple" in target.host:
-            _run(folder, [_clang(), f"--target={target.host}", "-c", "-O2", "-o", "host.o", "host.c"])
             linker = shutil.which("ld64.lld") or shutil.which("ld64.lld-14") or _missing("lld", "apt install lld")
             version = target.host.rpartition("ios")[2]
             platform = ["-arch", "arm64", "-platform_version", "ios", version, version]
             _run(
                 folder,
-                [linker, "-dylib", *platform, "-undefined", "dynamic_lookup", "-o", "model.so", "host.o", *files[1:]],
+                [linker, "-dylib", *platform, "-undefined", "dynamic_lookup", "-o", "model.so", *files],
             )
         else:
             _run(folder, [_compiler(target), *_ANY, "-o", "model.so", *files, "-lm"])

@@ -64,4 +64,4 @@ def write_compiled(
         for name, tensor in tensors.items()
     }
     digest = "weights", file_digest(folder / "weights")
-    (folder / "plan.json").write_bytes(encode(laid_out, target.kind, digest, stored, library))
+    (folder / "plan.json").write_bytes(encode(laid_out, compiled.kernels, target.kind, digest, stored, library))

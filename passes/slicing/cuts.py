@@ -69,7 +69,11 @@ class Estimate:
 
     def fits(self, room: int) -> bool:
         """Whether it needs no more than some bytes."""
-        return self._usual_bytes <= room and self.bytes <= room
+        return self.usually_fits(room) and self.bytes <= room
+
+    def usually_fits(self, room: int) -> bool:
+        """Whether parts far from the borders need no more than some bytes: quick to tell."""
+        return self._usual_bytes <= room
 
     @cached_property
     def bytes(self) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch.fx import GraphModule, Node
 
 from penstock.passes.analysis.axes import Axis, WholeError
+from penstock.passes.analysis.axes.reductions import MERGES
 from penstock.passes.analysis.memory import Attention
 from penstock.passes.core.aliases import Buffer, buffers_of
 from penstock.passes.slicing.bodies import outline, part_of
@@ -90,15 +91,29 @@ class _Frame:
     """What a tiling needs around its loops, whatever the number of parts.
 
     Attributes:
-        base: bytes alive all through the main loop.
         before: bytes alive all through the loops of its sweeps.
         hoist: the most alive while what is hoisted runs.
     """
 
-    base: int
+    tiling: Tiling
     before: int
     hoist: int
-    reuses: Mapping[Node, Node]
+    _reuses: Callable[[], Mapping[Node, Node]]
+
+    @cached_property
+    def reuses(self) -> Mapping[Node, Node]:
+        """For outputs that take over the memory of a value that dies here, that value."""
+        return self._reuses()
+
+    @cached_property
+    def base(self) -> int:
+        """Bytes alive all through the main loop."""
+        facts = self.tiling.facts
+        return self.before + sum(facts.counted(node) for node in self.tiling.outputs if node not in self.reuses)
+
+    def fits(self, budget: int) -> bool:
+        """Whether there may be loops under a budget."""
+        return self.before <= budget and self.base <= budget
 
 
 class _Loop(NamedTuple):
@@ -140,6 +155,9 @@ class Groups:
         self._frames: dict[tuple[int, int, Axis, bool], _Frame] = {}
         self._parts: dict[tuple[_Loop, Parts], Estimate] = {}
         self._inner: dict[tuple[_Loop, Parts, int], Planner] = {}
+        self._shorter: dict[
+            tuple[int, Node, Axis], tuple[int, int, bool]
+        ] = {}  # where the run that was tried last begins
         self._before: dict[tuple[int, int, Axis, bool], Planner] = {}
         self._memory = Memory(line, self.views, self.facts)
 
@@ -178,12 +196,18 @@ class Groups:
         return (*outline(self.module, self.line.with_views(tiling.hoisted), kept, name), kept)
 
     def _along(self, start: int, stop: int, seed: Node, axis: Axis, budget: int, depth: int) -> Group | None:
+        if self._is_hopeless(start, stop, seed, axis, budget):
+            return None
+        tiling = self._tiling(start, stop, seed, axis, False)
         for sweeping in (False, True):
-            tiling = self._tiling(start, stop, seed, axis, sweeping)
+            if sweeping and (tiling is None or tiling.could_sweep):
+                tiling = self._tiling(start, stop, seed, axis, True)
             if tiling is None or (sweeping and not tiling.sweeps):
                 continue
             frame = self._framed(start, stop, axis, tiling)
-            if max(frame.base, frame.before) > budget:
+            if not sweeping:
+                self._shorter[stop, seed, axis] = start, frame.before - self.line.live[start], tiling.could_sweep
+            if not frame.fits(budget):
                 continue
             hoist: Schedule | None = None
             if frame.hoist > budget:
@@ -203,6 +227,13 @@ class Groups:
             if cut is not None:
                 return self._assembled(start, stop, axis, tiling, frame, cut, tuple(sweeps), hoist)
         return None
+
+    def _is_hopeless(self, start: int, stop: int, seed: Node, axis: Axis, budget: int) -> bool:
+        """Whether a shorter run kept too much whole already: what operators further ahead need adds to that."""
+        began, stays, could_sweep = self._shorter.get((stop, seed, axis), (start, 0, True))
+        if start >= began or could_sweep or self.line.live[start] + stays <= budget:
+            return False
+        return not any(node.target in MERGES for node in self.line.nodes[start:began])
 
     def given(
         self,
@@ -328,10 +359,8 @@ class Groups:
         kept = set(self.kept(tiling, stop))
         most, stays = run_peak(tiling.hoisted, kept, self.views, self._attention, self.facts)
         stays += sum(tiling.facts[sweep.node].bytes for sweep in tiling.sweeps)
-        reuses = self._memory.reuses(start, stop, tiling)
-        made = sum(tiling.facts.counted(node) for node in tiling.outputs if node not in reuses)
         live = self.line.live[start]
-        return _Frame(live + stays + made, live + stays, live + most, reuses)
+        return _Frame(tiling, live + stays, live + most, lambda: self._memory.reuses(start, stop, tiling))
 
     def _hoist(self, key: tuple[int, int, Axis, bool], tiling: Tiling, room: int, depth: int) -> Schedule | None:
         """How what is hoisted can be cut."""
@@ -342,11 +371,21 @@ class Groups:
     def _cut(self, loop: _Loop, tiling: Tiling, room: int, depth: int) -> Cut | None:
         """The cheapest parts that need no more than some bytes."""
 
+        def usually_fits(parts: Parts) -> bool:
+            try:
+                return self._part(loop, tiling, parts).usually_fits(room)
+            except WholeError:  # so thin that a part is nothing but padding
+                return False
+
         def fits(parts: Parts) -> bool:
             try:
                 return self._part(loop, tiling, parts).fits(room)
-            except WholeError:  # so thin that a part is nothing but padding
+            except WholeError:
                 return False
+
+        def first(of: Sequence[Parts]) -> int:
+            at = _first(of, usually_fits)
+            return next((place for place in range(at, len(of)) if fits(of[place])), len(of))
 
         rungs = [*ladder(tiling.size, tiling.unit)]
         while rungs and not fits(rungs[-1]):
@@ -355,12 +394,12 @@ class Groups:
             rungs.pop()
         if not rungs:
             return None
-        at = _first(rungs, fits)
+        at = first(rungs)
         tried = rungs[at : at + 1] if rungs[at].is_even else rungs[at : at + 2]
         if at and self._may_gain(loop, tiling, rungs[at - 1], rungs[at]):
             known = choices(tiling.size, tiling.unit)
             between = known[known.index(rungs[at - 1]) + 1 : known.index(rungs[at])]
-            tried += between[_first(between, fits) :][:1]
+            tried += between[first(between) :][:1]
         return min((self._part(loop, tiling, each).cut for each in tried if fits(each)), key=lambda cut: cut.cost)
 
     def _is_possible(self, loop: _Loop, tiling: Tiling, parts: Parts, room: int) -> bool:

@@ -50,6 +50,7 @@ class Tiling:
         outputs: the results of `sliced` that are used after the run.
         size: the positions that are cut in parts.
         sweeps: reductions that `sliced` needs whole, of values that `sliced` makes, in order; they run after `hoisted`.
+        could_sweep: whether anything that is made whole is such a reduction.
         facts: about the nodes of the graph.
     """
 
@@ -61,6 +62,7 @@ class Tiling:
     outputs: tuple[Node, ...]
     size: int
     sweeps: tuple[Sweep, ...] = ()
+    could_sweep: bool = False
     facts: Facts = field(default_factory=Facts, compare=False, repr=False)
 
     @cached_property
@@ -164,9 +166,10 @@ class Tiler:
                     whole.add(node)
             elif node in outputs:
                 whole.add(node)  # another result, which does not follow the axis
-            if sweeping and node in whole and reduces(node, axes):
+            if node in whole and reduces(node, axes):
                 swept.append(node)
-                continue
+                if sweeping:
+                    continue
             found = needs.get(node)
             for key, source in self.facts[node].sources.items() if found is not None else ():
                 need = found[key] if found is not None else None
@@ -186,7 +189,7 @@ class Tiler:
             again = self.facts[node].is_view or all(source in sliced for source in parts if source in inside)
             if node not in whole or again:
                 sliced[node] = None
-        reductions = [node for node in reversed(swept) if node.all_input_nodes[0] not in whole]
+        reductions = [node for node in reversed(swept) if sweeping and node.all_input_nodes[0] not in whole]
         made = Tiling(
             sliced=tuple(sliced),
             hoisted=tuple(node for node in run if node in whole and node not in reductions),
@@ -195,6 +198,7 @@ class Tiler:
             sources={node: self.facts[node].sources for node in sliced},
             outputs=tuple(node for node in sliced if node in outputs and node not in whole),
             size=axis.size,
+            could_sweep=bool(swept),
             facts=self.facts,
         )
         if any(source in reductions for node in made.hoisted for source in node.all_input_nodes):

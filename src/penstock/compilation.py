@@ -45,7 +45,7 @@ from penstock.passes.presets import LEGALIZE, SINGLE_PRECISION
 from penstock.report import Kernel, Report
 
 if TYPE_CHECKING:
-    from penstock.backends.tvm.build import CompiledProgram
+    from penstock.backends.tvm.fusion import Launches
 
 LIBRARY = "lib/model.so"
 _NEARLY = 1.02  # without a budget, kernels may need so much more than the graph for being fewer
@@ -69,7 +69,7 @@ def write_compiled(
         tuning: a database of measurements that schedules take their numbers from.
         budget: bytes that weights and the arenas of the launch plan may take together; None for no limit.
     """
-    from penstock.backends.tvm.build import compile_program
+    from penstock.backends.tvm.build import generate, launches_of
     from penstock.backends.tvm.schedules.tunable import RulesOwn, deciding
     from penstock.backends.tvm.tuning.database import Database
 
@@ -78,10 +78,11 @@ def write_compiled(
     figures = memory(dataclasses.replace(program, in_place=True))  # as the runner works
     room = int(_NEARLY * figures.activation_bytes) if budget is None else budget - program.weight_bytes
     with deciding(Database(tuning) if tuning is not None else RulesOwn()):
-        compiled = compile_program(legal, target, room)
-    launches = _lay_out(compiled, legal, target, room)
+        launches = launches_of(legal, target, room)
+    placed = _lay_out(launches, legal, target, room)
     if budget is not None:
-        _check_arena(launches.placement.bytes, program.weight_bytes, budget)
+        _check_arena(placed.placement.bytes, program.weight_bytes, budget)
+    compiled = generate(launches, target)
     counts = launch_counts(compiled.bodies, cost(legal).runs)
     shown = tuple(_shown(kernel, counts.get(index, 0), target) for index, kernel in enumerate(compiled.kernels))
     description = Description(
@@ -101,8 +102,8 @@ def write_compiled(
         memory=MemoryRecord(
             weight_bytes=figures.weight_bytes,
             activation_bytes=figures.activation_bytes,
-            arena_bytes=launches.placement.bytes,
-            lower_bound_bytes=launches.placement.lower_bound,
+            arena_bytes=placed.placement.bytes,
+            lower_bound_bytes=placed.placement.lower_bound,
         ),
         kernels=tuple(
             KernelRecord(
@@ -143,8 +144,9 @@ def write_compiled(
     digests = [(name, hashlib.sha256(content).hexdigest()) for name, content in library]
 
     def plan(weights_digest: str, aliases: Mapping[str, str]) -> bytes:
-        stored = {name: (aliases.get(name, name), _type_name(weights[name])) for name in launches.weights}
-        return encode(launches, target.kind, (WEIGHTS, weights_digest), stored, next(iter(digests), None))
+        stored = {name: (aliases.get(name, name), _type_name(weights[name])) for name in placed.weights}
+        hashed = WEIGHTS, weights_digest
+        return encode(placed, compiled.kernels, target.kind, hashed, stored, next(iter(digests), None))
 
     write_artifact(destination, description, files, weights, check, plan)
 
@@ -162,9 +164,10 @@ def _shown(kernel: LaunchedKernel, launches: int, target: Target) -> Kernel:
     return Kernel(kernel.name, kernel.grid, kernel.block, launches, work.flops, work.moved_bytes, least)
 
 
-def _lay_out(compiled: CompiledProgram, program: Program, target: Target, enough: int) -> LaunchPlan:
+def _lay_out(launches: Launches, program: Program, target: Target, enough: int) -> LaunchPlan:
     try:
-        return lay_out(compiled.kernels, compiled.bodies, program.plan, program.signature, target.limits, enough)
+        nests = tuple(launches.table.nests.values())
+        return lay_out(nests, launches.bodies, program.plan, program.signature, target.limits, enough)
     except TooLargeError as error:
         raise BudgetError(
             f"{error} on {target.name}; compile for a smaller size, or split the tensor in the model"

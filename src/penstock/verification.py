@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
+from penstock.backends.cores import jobs
 from penstock.backends.loaded import LoadedModel
 from penstock.backends.simulator import Progress
-from penstock.backends.simulator.compiler import jobs
 from penstock.backends.simulator.host_plan import read_plan, threads
 from penstock.passes.core.errors import UsageError
 from penstock.passes.core.verify import Difference

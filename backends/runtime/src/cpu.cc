@@ -1,8 +1,8 @@
 // The CPU: kernels are functions of the artifact's library, which TVM's code generator wrote.
 //
-// They follow TVM's packed calling convention: an array of tagged values, tensors as DLPack describes them. They check
-// shapes, dtypes and alignment of what they get before they touch it. The library asks its host for threads through
-// pointers that it exports.
+// They follow TVM's packed calling convention: an array of tagged values, tensors as DLPack describes them. They take
+// what they get: that it fits their parameters is checked when a plan is loaded. The library asks its host for threads
+// through pointers that it exports.
 #include <dlfcn.h>
 
 #include <cstdlib>

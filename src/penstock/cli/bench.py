@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from penstock.backends.cores import cores
 from penstock.cli.options import global_options
 from penstock.cli.output import Output
 from penstock.passes.core.errors import UsageError
@@ -46,7 +47,7 @@ def bench(
     """Measure an artifact on this computer, taking turns with others."""
     if against and model is None:
         raise UsageError(f"--against {against[0]} needs --model MODEL, the model that {artifact} was compiled from")
-    count = threads or _cores()
+    count = threads or cores()
     os.environ["PENSTOCK_THREADS"] = str(count)
 
     import torch
@@ -118,7 +119,3 @@ def summarise(rounds: Mapping[str, list[float]]) -> list[dict[str, Any]]:
         }
         for name, times in rounds.items()
     ]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
