@@ -18,6 +18,7 @@ from penstock.passes.analysis.cost import node_flops
 from penstock.passes.core.aliases import buffer_of
 from penstock.passes.core.arguments import arguments_of
 from penstock.passes.core.heads import repeat_heads
+from penstock.passes.core.ops import CAUSAL_ATTENTION
 from penstock.passes.core.rewriter import Rewriter
 from penstock.passes.core.shapes import nbytes, shape_of, value_of
 from penstock.passes.slicing.facts import Facts
@@ -25,8 +26,11 @@ from penstock.passes.slicing.facts import Facts
 aten = torch.ops.aten
 
 
+_READ_WHERE_IT_LIES = (aten.scaled_dot_product_attention.default, CAUSAL_ATTENTION)
+
+
 def with_copies(module: GraphModule) -> GraphModule:
-    """The graph with a `clone` of each view that kernels copy."""
+    """The graph with a `clone` of each view that kernels copy; whatever reads the view later reads the same copy."""
     edit = Rewriter(module, made_by="feature-slicing")
     for node in edit.nodes(aten.scaled_dot_product_attention.default):
         _share_heads(edit, node)
@@ -40,9 +44,15 @@ def with_copies(module: GraphModule) -> GraphModule:
         if _is_copied(facts, node, operand)
     ]
     copied += [(output, result) for result in output.all_input_nodes if _is_part(facts, result)]
+    order = {node: place for place, node in enumerate(edit.graph.nodes)}
     for node, view in copied:
+        if view not in node.all_input_nodes:
+            continue  # it reads the copy that was made for one before it
         copy = edit.at(node)(aten.clone.default, view, memory_format=torch.contiguous_format)
-        node.replace_input_with(view, copy)
+        for reader in list(view.users):
+            follows = order.get(reader, -1) > order[node] and reader.target not in _READ_WHERE_IT_LIES
+            if reader is node or follows:
+                reader.replace_input_with(view, copy)
     return edit.finish() if edit.changed else module
 
 

@@ -69,6 +69,22 @@ def test_other_views_stay(model: Callable[..., torch.Tensor], args: tuple[torch.
     assert copies(model, *args) == []
 
 
+def test_what_reads_a_copied_view_later_reads_the_copy() -> None:
+    def residual(x: torch.Tensor) -> torch.Tensor:
+        seen = (x * 2).transpose(1, 2)
+        before = seen + 1
+        attended = scaled_dot_product_attention(*[seen] * 3)
+        return before + seen.softmax(-1) + attended + (seen + scaled_dot_product_attention(*[seen] * 3))
+
+    graph = with_copies(next(iter(captured(residual, HEADS).graphs.values()))).graph
+    (copy,) = graph.find_nodes(op="call_function", target=torch.ops.aten.clone.default)
+    (view,) = copy.all_input_nodes
+    assert [reader.target for reader in copy.users] == [torch.ops.aten.softmax.int, torch.ops.aten.add.Tensor]
+    attention = torch.ops.aten.scaled_dot_product_attention.default
+    others = [reader.target for reader in view.users if reader is not copy]
+    assert others == [torch.ops.aten.add.Tensor, attention, attention]  # before the copy, and where it lies
+
+
 def test_heads_that_queries_share_are_repeated_where_they_count() -> None:
     program = captured(lambda q, k: scaled_dot_product_attention(q, k, k, enable_gqa=True), HEADS, SHARED)
     (module,) = program.graphs.values()
