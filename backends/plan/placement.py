@@ -68,7 +68,7 @@ def place(blocks: Sequence[Block], alignment: int, largest: int | None = None, e
         blocks: in any order.
         alignment: of every offset, in bytes.
         largest: the size that no arena may exceed.
-        enough: bytes within which the solver is not needed.
+        enough: bytes within which neither further orders nor the solver are tried.
 
     Raises:
         TooLargeError: a block does not fit into an arena of its own.
@@ -95,6 +95,8 @@ def place(blocks: Sequence[Block], alignment: int, largest: int | None = None, e
                 best = found if best is None or found.bytes < best.bytes else best
                 if best.bytes <= reachable * _GOOD_ENOUGH:
                     return best
+            if rounds > 1 and best is not None and best.bytes <= enough:
+                return best
     assert best is not None
     return best if best.bytes <= enough else _solved(blocks, best, alignment, limit)
 
