@@ -18,7 +18,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from penstock.passes.core.aliases import Buffer, buffers_of
-from penstock.passes.core.ops import CAUSAL_ATTENTION
+from penstock.passes.core.ops import ATTENTION
 from penstock.passes.core.overwriting import takeovers
 from penstock.passes.core.printer import op_name
 from penstock.passes.core.program import (
@@ -321,7 +321,7 @@ def _operators(module: GraphModule) -> list[Node]:
 
 def score_bytes(node: Node) -> int:
     """Bytes of the two score buffers of an attention that stores its scores, 0 for every other operator."""
-    if node.target not in (torch.ops.aten.scaled_dot_product_attention.default, CAUSAL_ATTENTION):
+    if node.target not in ATTENTION:
         return 0
     query, key = (tensor_of(argument) for argument in node.args[:2])  # type: ignore[arg-type]
     return 2 * math.prod(query.shape[:-1]) * key.shape[-2] * query.element_size()

@@ -95,5 +95,7 @@ def _(query: Tensor, key: Tensor, value: Tensor, positions: Tensor, scale: float
 
 
 CAUSAL_ATTENTION = torch.ops.penstock.causal_attention.default
+ATTENTION = (torch.ops.aten.scaled_dot_product_attention.default, CAUSAL_ATTENTION)
+"""Attention of any kind."""
 GROUP_STATS = torch.ops.penstock.group_stats.default
 GROUP_NORMALIZE = torch.ops.penstock.group_normalize.default

@@ -18,15 +18,12 @@ from penstock.passes.analysis.cost import node_flops
 from penstock.passes.core.aliases import buffer_of
 from penstock.passes.core.arguments import arguments_of
 from penstock.passes.core.heads import repeat_heads
-from penstock.passes.core.ops import CAUSAL_ATTENTION
+from penstock.passes.core.ops import ATTENTION
 from penstock.passes.core.rewriter import Rewriter
 from penstock.passes.core.shapes import nbytes, shape_of, value_of
 from penstock.passes.slicing.facts import Facts
 
 aten = torch.ops.aten
-
-
-_READ_WHERE_IT_LIES = (aten.scaled_dot_product_attention.default, CAUSAL_ATTENTION)
 
 
 def with_copies(module: GraphModule) -> GraphModule:
@@ -50,8 +47,8 @@ def with_copies(module: GraphModule) -> GraphModule:
             continue  # it reads the copy that was made for one before it
         copy = edit.at(node)(aten.clone.default, view, memory_format=torch.contiguous_format)
         for reader in list(view.users):
-            follows = order.get(reader, -1) > order[node] and reader.target not in _READ_WHERE_IT_LIES
-            if reader is node or follows:
+            follows = order.get(reader, -1) > order[node]
+            if reader is node or (follows and reader.target not in ATTENTION):
                 reader.replace_input_with(view, copy)
     return edit.finish() if edit.changed else module
 

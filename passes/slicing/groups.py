@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch.fx import GraphModule, Node
@@ -126,6 +126,19 @@ class _Loop(NamedTuple):
     reduction: Node | None = None
 
 
+class _Tried(NamedTuple):
+    """The last run tried of those that end at one border and are cut along one axis.
+
+    Attributes:
+        stays: bytes that are made before its main loop and stay.
+        could_sweep: whether sweeps could make that less.
+    """
+
+    start: int
+    stays: int
+    could_sweep: bool
+
+
 class Groups:
     """The groups of one graph; what does not depend on the budget is found once.
 
@@ -155,9 +168,7 @@ class Groups:
         self._frames: dict[tuple[int, int, Axis, bool], _Frame] = {}
         self._parts: dict[tuple[_Loop, Parts], Estimate] = {}
         self._inner: dict[tuple[_Loop, Parts, int], Planner] = {}
-        self._shorter: dict[
-            tuple[int, Node, Axis], tuple[int, int, bool]
-        ] = {}  # where the run that was tried last begins
+        self._shorter: dict[tuple[int, Node, Axis], _Tried] = {}
         self._before: dict[tuple[int, int, Axis, bool], Planner] = {}
         self._memory = Memory(line, self.views, self.facts)
 
@@ -206,7 +217,8 @@ class Groups:
                 continue
             frame = self._framed(start, stop, axis, tiling)
             if not sweeping:
-                self._shorter[stop, seed, axis] = start, frame.before - self.line.live[start], tiling.could_sweep
+                stays = frame.before - self.line.live[start]
+                self._shorter[stop, seed, axis] = _Tried(start, stays, tiling.could_sweep)
             if not frame.fits(budget):
                 continue
             hoist: Schedule | None = None
@@ -230,10 +242,12 @@ class Groups:
 
     def _is_hopeless(self, start: int, stop: int, seed: Node, axis: Axis, budget: int) -> bool:
         """Whether a shorter run kept too much whole already: what operators further ahead need adds to that."""
-        began, stays, could_sweep = self._shorter.get((stop, seed, axis), (start, 0, True))
-        if start >= began or could_sweep or self.line.live[start] + stays <= budget:
+        shorter = self._shorter.get((stop, seed, axis))
+        if shorter is None or start >= shorter.start or shorter.could_sweep:
             return False
-        return not any(node.target in MERGES for node in self.line.nodes[start:began])
+        if self.line.live[start] + shorter.stays <= budget:
+            return False
+        return not any(node.target in MERGES for node in self.line.nodes[start : shorter.start])
 
     def given(
         self,
@@ -371,20 +385,15 @@ class Groups:
     def _cut(self, loop: _Loop, tiling: Tiling, room: int, depth: int) -> Cut | None:
         """The cheapest parts that need no more than some bytes."""
 
-        def usually_fits(parts: Parts) -> bool:
+        def fits(parts: Parts, borders: bool = True) -> bool:
+            part = self._part(loop, tiling, parts)
             try:
-                return self._part(loop, tiling, parts).usually_fits(room)
+                return part.fits(room) if borders else part.usually_fits(room)
             except WholeError:  # so thin that a part is nothing but padding
                 return False
 
-        def fits(parts: Parts) -> bool:
-            try:
-                return self._part(loop, tiling, parts).fits(room)
-            except WholeError:
-                return False
-
         def first(of: Sequence[Parts]) -> int:
-            at = _first(of, usually_fits)
+            at = _first(of, partial(fits, borders=False))
             return next((place for place in range(at, len(of)) if fits(of[place])), len(of))
 
         rungs = [*ladder(tiling.size, tiling.unit)]

@@ -23,7 +23,7 @@ from penstock.passes.analysis.axes import Axis, CoarserError, Reach, WholeError,
 from penstock.passes.analysis.axes.reductions import reduces
 from penstock.passes.analysis.axes.rules import Needs
 from penstock.passes.core.aliases import is_view
-from penstock.passes.core.ops import CAUSAL_ATTENTION
+from penstock.passes.core.ops import ATTENTION
 from penstock.passes.core.shapes import value_of
 from penstock.passes.slicing.facts import Facts
 from penstock.passes.slicing.parts import Range, scale
@@ -241,7 +241,7 @@ def looked_at(node: Node, source: Node) -> Node:
     Attention reads permuted queries, keys and values where they lie, so a part makes their views itself. Any other
     kernel would make a copy, which is better made once.
     """
-    if node.target not in (aten.scaled_dot_product_attention.default, CAUSAL_ATTENTION):
+    if node.target not in ATTENTION:
         return source
     while source.op == "call_function" and is_view(source) and source.all_input_nodes == [source.args[0]]:
         if not isinstance(value_of(source.all_input_nodes[0]), torch.Tensor):

@@ -11,7 +11,7 @@ from torch.fx import Node
 from penstock.passes.analysis.axes.axis import Axis, CoarserError, Reach, WholeError
 from penstock.passes.analysis.axes.rules import Emit, Needs, Part, crop, inputs_of, rule
 from penstock.passes.core.arguments import arguments_of
-from penstock.passes.core.ops import CAUSAL_ATTENTION, GROUP_NORMALIZE, GROUP_STATS
+from penstock.passes.core.ops import ATTENTION, GROUP_NORMALIZE, GROUP_STATS
 from penstock.passes.core.shapes import shape_of
 
 aten = torch.ops.aten
@@ -286,7 +286,7 @@ def _attended(part: Part, emit: Emit, arguments: dict[str, Any]) -> None:
         arguments["positions"] = emit(aten.arange.start_step, 0, part.shape[-2])
 
 
-@rule(aten.scaled_dot_product_attention.default, CAUSAL_ATTENTION, make=_attended)
+@rule(*ATTENTION, make=_attended)
 def _attention(node: Node, axis: Axis) -> Needs:
     inputs = inputs_of(node)
     arguments = arguments_of(node)
