@@ -15,6 +15,7 @@ from penstock.passes.legalize.affine_norm import AffineGroupNorm
 from penstock.passes.legalize.attention_mask import BooleanAttentionMask
 from penstock.passes.legalize.batch_norm import AffineBatchNorm
 from penstock.passes.legalize.bfloat16 import Bfloat16ToFloat32
+from penstock.passes.legalize.casts_at_readers import CastsAtReaders
 from penstock.passes.legalize.decompose_to_core import DecomposeToCore
 from penstock.passes.legalize.diagonal import DiagonalToSlice
 from penstock.passes.legalize.distances import DistancesToNorms
@@ -130,6 +131,8 @@ LEGALIZE: tuple[Pass, ...] = (
     FoldConstants(),
     NonNegativeIndexTensors(),
     CommonSubexpressions(),
+    # what kernels read in half the bytes
+    CastsAtReaders(),
 )
 """Writes a Program in the operators of the door, `legalize.door`."""
 

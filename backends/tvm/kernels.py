@@ -1,7 +1,8 @@
 """Kernels out of loop nests: for a GPU one self-contained source each, for a CPU functions of one library.
 
-TVM's built module keeps one text for all GPU kernels and no launch numbers. So the device functions are caught as they
-leave TVM's last pass, where the thread extents still stand in the code, and each is generated on its own.
+TVM's built module keeps one text for all GPU kernels and no launch numbers. So its passes run here up to the device
+functions, in which the thread extents still stand in the code, and each is generated on its own. The code that would
+launch them from TVM is never generated.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import tvm
 import tvm_ffi
 from tvm import tirx
-from tvm.ir.instrument import pass_instrument
+from tvm.tirx.build import split_host_device_mods
 
 from penstock.backends.plan.launches import Extent, Kernel, Type
 from penstock.backends.targets import Target
@@ -24,7 +25,6 @@ from penstock.backends.tvm.pocl import inlined
 from penstock.backends.tvm.work import work_of
 from penstock.passes.core.errors import PenstockError
 
-_DEVICE_KERNEL = 2
 _PACKED = "__tvm_ffi_"
 """How TVM prefixes the functions of a CPU library."""
 
@@ -44,11 +44,18 @@ def cpu_kernels(nests: Mapping[str, Nest], built_for: tvm.target.Target) -> tupl
 
 def gpu_kernels(nests: Mapping[str, Nest], target: Target, built_for: tvm.target.Target) -> tuple[Kernel, ...]:
     """The kernels with their sources and launch numbers."""
-    catch = Catch()
-    if nests:
-        with tvm.transform.PassContext(opt_level=3, instruments=[catch]):
-            tvm.tirx.build(tvm.IRModule(_functions(nests)), target=built_for)
-    return tuple(_gpu_kernel(name, nest, catch.functions, target, built_for) for name, nest in nests.items())
+    functions = _device_functions(tvm.IRModule(_functions(nests)), built_for)
+    return tuple(_gpu_kernel(name, nest, functions, target, built_for) for name, nest in nests.items())
+
+
+def _device_functions(module: tvm.IRModule, built_for: tvm.target.Target) -> dict[str, Any]:
+    """What runs on the device, by name, after all of TVM's passes."""
+    lowering, _, finishing = tvm.tirx.get_default_tir_pipeline(built_for)
+    with tvm.transform.PassContext(opt_level=3, config={"tirx.disable_assert": True}):
+        module = lowering(tvm.tirx.transform.BindTarget(built_for.with_host(tvm.target.Target("llvm")))(module))
+        _, on_devices = split_host_device_mods(module)
+        finished = [finishing()(each) for each in on_devices.values()]
+    return {gv.name_hint: function for each in finished for gv, function in each.functions.items()}
 
 
 def _functions(nests: Mapping[str, Nest]) -> dict[str, Any]:
@@ -101,24 +108,6 @@ def _with_every_parameter(function: Any, nest: Nest) -> Any:
     if len(params) == len(function.params):
         return function
     return tirx.PrimFunc(params, function.body, function.ret_type, attrs=function.attrs)
-
-
-@pass_instrument
-class Catch:
-    """Keeps the device functions of the build that it watches."""
-
-    def __init__(self) -> None:
-        self.functions: dict[str, Any] = {}
-
-    def run_after_pass(self, module: tvm.IRModule, info: Any) -> None:
-        """Look at what each pass leaves; later passes overwrite earlier ones."""
-        functions = {gv.name_hint: function for gv, function in module.functions.items()}
-        if functions and all(_is_kernel(function) for function in functions.values()):
-            self.functions.update(functions)
-
-
-def _is_kernel(function: Any) -> bool:
-    return isinstance(function, tirx.PrimFunc) and int((function.attrs or {}).get("calling_conv", 0)) == _DEVICE_KERNEL
 
 
 def thread_extents(body: Any) -> dict[str, int]:

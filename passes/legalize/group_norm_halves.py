@@ -60,7 +60,7 @@ def _stats(node: Node, emit: Emitter) -> Node:
     at = order[1]  # the channels' dimension; those before it are batch, or reduced like those behind it
     before = shape_of(source)[:at]
     also = [dim for dim, extent in enumerate(before) if dim != order[0] and extent > 1]
-    held = emit(aten.reshape.default, _single(source, emit), [*before, groups, -1])
+    held = _single(emit(aten.reshape.default, source, [*before, groups, -1]), emit)
 
     def mean_of(value: Node) -> Node:
         mean = emit(aten.mean.dim, value, [at + 1], True)
@@ -100,7 +100,7 @@ def _normalized(node: Node, emit: Emitter) -> Node:
         found = emit(aten.slice.Tensor, stats, 2, index, index + 1)
         return emit(aten.reshape.default, found, [batch, groups, 1, *ones])
 
-    held = emit(aten.reshape.default, _single(x, emit), split)
+    held = _single(emit(aten.reshape.default, x, split), emit)
     centred = emit(aten.sub.Tensor, held, statistic(0))
     deviation = emit(aten.rsqrt.default, emit(aten.add.Tensor, statistic(1), eps))
     made = emit(aten.reshape.default, emit(aten.mul.Tensor, centred, deviation), [batch, channels, *rest])

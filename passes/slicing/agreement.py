@@ -35,7 +35,8 @@ def agreeing(
                 for index, other in enumerate(schedule.groups)
                 if loop < len(other.cuts) and _are_alike(cut, other.cuts[loop])
             }
-            for parts in choices(cut.parts.size, group.tiling_of(loop).unit):
+            tiling = group.tiling_of(loop)
+            for parts in choices(tiling.size, tiling.unit, tiling.period):
                 if parts.step not in steps or parts == cut.parts:
                     continue
                 changed = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,9 @@ from penstock.passes.slicing.timeline import part_bytes
 
 if TYPE_CHECKING:
     from penstock.passes.slicing.planner import Schedule
+
+
+_NEIGHBOURS = 4  # that are looked at, at most
 
 
 @dataclass(frozen=True)
@@ -78,14 +82,14 @@ class Estimate:
     @cached_property
     def bytes(self) -> int:
         """The most alive at once that belongs to one part."""
-        return max(self._usual_bytes, *(self._bytes_of(part) for part in self._borders))
+        return max(self._usual_bytes, *(self._bytes_of(part) for part in self._others))
 
     @cached_property
     def cut(self) -> Cut:
         """The loop."""
         tiling, parts, facts, reduction = self._tiling, self._parts, self._tiling.facts, self._reduction
         usual = self._usual
-        sizes = [(usual, parts.count)] if parts.is_even else [(usual, parts.count - 1), (self._borders[-1], 1)]
+        sizes = [(usual, parts.count)] if parts.is_even else [(usual, parts.count - 1), (self._others[-1], 1)]
         seconds = flops = 0.0
         again = set(tiling.hoisted)
         for node in usual.made:
@@ -104,7 +108,7 @@ class Estimate:
         for output in tiling.outputs if reduction is None else ():
             if not tiling.axes[output].is_contiguous(facts[output].shape):
                 seconds += 2 * facts[output].bytes / BYTES_PER_SECOND
-        kernels = of_parts(tiling, [usual, *self._borders], reduction, parts.count)
+        kernels = of_parts(tiling, [usual, *self._others], reduction, parts.count)
         return Cut(parts, self.bytes, seconds, flops, kernels)
 
     @cached_property
@@ -112,8 +116,8 @@ class Estimate:
         return middle(self._tiling, self._parts)
 
     @cached_property
-    def _borders(self) -> list[Spans]:
-        return list(at_borders(self._tiling, self._parts))
+    def _others(self) -> list[Spans]:
+        return list(others(self._tiling, self._parts))
 
     @cached_property
     def _usual_bytes(self) -> int:
@@ -126,12 +130,28 @@ class Estimate:
 
 def middle(tiling: Tiling, parts: Parts) -> Spans:
     """What a part far from the borders touches."""
-    return spans(tiling, *parts.range(min(parts.count // 2, parts.size // parts.step - 1)))
+    return spans(tiling, *parts.range(_middle(parts)))
 
 
-def at_borders(tiling: Tiling, parts: Parts) -> Iterator[Spans]:
-    """What the first and the last parts touch: two where the last is smaller, for both may reach beyond the border."""
+def _middle(parts: Parts) -> int:
+    return min(parts.count // 2, parts.size // parts.step - 1)
+
+
+def _cycle(tiling: Tiling, parts: Parts) -> int:
+    """After how many parts one comes that is alike."""
+    return tiling.period // math.gcd(tiling.period, parts.step)
+
+
+def others(tiling: Tiling, parts: Parts) -> Iterator[Spans]:
+    """What parts touch that may be unlike the one in the middle.
+
+    These are the first and the last, of which there are two where the last is smaller, for both may reach beyond the
+    border; and where steps are no whole periods, the neighbours of the one in the middle.
+    """
     yield spans(tiling, *parts.range(0))
+    at = _middle(parts)
+    for index in range(at + 1, min(at + min(_cycle(tiling, parts), _NEIGHBOURS), parts.count - 2)):
+        yield spans(tiling, *parts.range(index))
     if not parts.is_even and parts.count > 2:
         yield spans(tiling, *parts.range(parts.count - 2))
     yield spans(tiling, *parts.range(parts.count - 1))

@@ -14,7 +14,7 @@ from penstock.passes.analysis.axes.reductions import MERGES
 from penstock.passes.analysis.memory import Attention
 from penstock.passes.core.aliases import Buffer, buffers_of
 from penstock.passes.slicing.bodies import outline, part_of
-from penstock.passes.slicing.cuts import Cut, Estimate, at_borders, middle
+from penstock.passes.slicing.cuts import Cut, Estimate, middle, others
 from penstock.passes.slicing.kernels import OPERATOR, Kernels, of_nodes
 from penstock.passes.slicing.parts import Parts, choices, ladder, with_count
 from penstock.passes.slicing.reuse import Memory
@@ -300,7 +300,7 @@ class Groups:
         return self._assembled(start, stop, axis, tiling, frame, main, tuple(loops), hoist)
 
     def _given_cut(self, loop: _Loop, tiling: Tiling, count: int, again: int | None, depth: int) -> Cut:
-        parts = with_count(tiling.size, tiling.unit, count)
+        parts = with_count(tiling.size, tiling.unit, tiling.period, count)
         if again is None:
             return self._part(loop, tiling, parts).cut
         cut = self._again(loop, tiling, parts, again, depth, borders=True)
@@ -396,7 +396,7 @@ class Groups:
             at = _first(of, partial(fits, borders=False))
             return next((place for place in range(at, len(of)) if fits(of[place])), len(of))
 
-        rungs = [*ladder(tiling.size, tiling.unit)]
+        rungs = [*ladder(tiling.size, tiling.unit, tiling.period)]
         while rungs and not fits(rungs[-1]):
             if self._is_possible(loop, tiling, rungs[-1], room):
                 return self._nested(loop, tiling, room, depth, rungs) if depth else None
@@ -406,8 +406,10 @@ class Groups:
         at = first(rungs)
         tried = rungs[at : at + 1] if rungs[at].is_even else rungs[at : at + 2]
         if at and self._may_gain(loop, tiling, rungs[at - 1], rungs[at]):
-            known = choices(tiling.size, tiling.unit)
-            between = known[known.index(rungs[at - 1]) + 1 : known.index(rungs[at])]
+            known = choices(tiling.size, tiling.unit, tiling.period)
+            between = [*known[known.index(rungs[at - 1]) + 1 : known.index(rungs[at])]]
+            if rungs[at].step % tiling.period == 0:
+                between = [each for each in between if each.step % tiling.period == 0]
             tried += between[first(between) :][:1]
         return min((self._part(loop, tiling, each).cut for each in tried if fits(each)), key=lambda cut: cut.cost)
 
@@ -448,7 +450,7 @@ class Groups:
             return None
         held, seconds, worst, usual = 0, 0.0, None, None
         kernels: set[int] = set()
-        for place, found in enumerate((middle(tiling, parts), *(at_borders(tiling, parts) if borders else ()))):
+        for place, found in enumerate((middle(tiling, parts), *(others(tiling, parts) if borders else ()))):
             key = (loop, parts, place)
             if key not in self._inner:
                 body = part_of(self.module, tiling, found, "part", loop.reduction)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -49,42 +50,50 @@ class Parts:
 
 
 @functools.lru_cache(_CACHED)
-def choices(size: int, unit: int = 1) -> tuple[Parts, ...]:
-    """Every number of parts that there can be, the fewest first, each with parts as even as can be.
+def choices(size: int, unit: int = 1, period: int = 1) -> tuple[Parts, ...]:
+    """Every number of parts that there can be, the fewest first.
 
-    There are about twice as many as the root of the size.
+    Each has steps of whole periods if it can, and parts as even as can be. There are about twice as many as the root of
+    the size.
 
     Args:
         unit: parts begin at multiples of it.
+        period: parts that begin a number of periods apart are alike.
     """
+    period = math.lcm(unit, period)
     found: list[Parts] = []
     count = 1
     while step := (size - 1) // (unit * count) * unit:  # the largest that gives more parts
         count = -(-size // step)
-        found.append(Parts(size, -(-size // (unit * count)) * unit))
+        steps = [-(-size // (each * count)) * each for each in (period, unit)]
+        found.append(next(parts for parts in (Parts(size, each) for each in steps) if parts.count == count))
     return tuple(found)
 
 
 @functools.lru_cache(_CACHED)
-def ladder(size: int, unit: int = 1) -> tuple[Parts, ...]:
-    """Some of the choices, none with more than twice the parts of the one before: even ones where there are any."""
-    known = choices(size, unit)
+def ladder(size: int, unit: int = 1, period: int = 1) -> tuple[Parts, ...]:
+    """Some of the choices, none with more than twice the parts of the one before.
+
+    Those in steps of whole periods where there are any, and of these the even ones where there are any.
+    """
+    known = choices(size, unit, period)
     found: list[Parts] = []
     at = 1
     while known and at < known[-1].count:
         near = [each for each in known if at < each.count <= 2 * at]
+        near = [each for each in near if each.step % period == 0] or near
         found += [each for each in near if each.is_even] or near[-1:]
         at = found[-1].count
     return tuple(found)
 
 
-def with_count(size: int, unit: int, count: int) -> Parts:
+def with_count(size: int, unit: int, period: int, count: int) -> Parts:
     """As many parts as asked for.
 
     Raises:
         WholeError: there cannot be so many; the text says what is next.
     """
-    known = choices(size, unit)
+    known = choices(size, unit, period)
     below = [each for each in known if each.count <= count]
     if below and below[-1].count == count:
         return below[-1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch.fx import GraphModule, Node
@@ -159,8 +159,8 @@ class _Scope:
     def _pieces(self, tiling: Tiling, cut: Cut, name: str, reduction: Node | None = None) -> tuple[Piece, ...]:
         runs = list(_runs(tiling, cut.parts))
         pieces: list[Piece] = []
-        for index, (first, step, count) in enumerate(runs):
-            part = f"{name}_part" + (f"_{index}" if len(runs) > 1 else "")
+        known: dict[Any, Piece] = {}  # by what their graphs depend on
+        for key, first, step, count in runs:
             done = sum(piece.count for piece in pieces)
             if reduction is None:
                 tiles = [
@@ -168,26 +168,22 @@ class _Scope:
                 ]
             else:
                 tiles = [Window(0, 1, cut.parts.count, 1, done, 1, 1)]
-            pieces.append(self._piece(tiling, cut, first, step, count, part, tuple(tiles), reduction))
+            if key not in known:
+                part = f"{name}_part" + (f"_{len(known)}" if len(runs) > 1 else "")
+                known[key] = self._piece(tiling, cut, first, part, reduction, len(tiles))
+            windows = (_window(at[1], first.windows[at], step.windows[at], count) for at in first.windows)
+            args = [(value, window and next(windows)) for value, window in known[key].args]
+            pieces.append(replace(known[key], count=count, args=tuple(args), tiles=tuple(tiles)))
         return tuple(pieces)
 
-    def _piece(
-        self,
-        tiling: Tiling,
-        cut: Cut,
-        first: Spans,
-        step: Spans,
-        count: int,
-        name: str,
-        tiles: tuple[Window, ...],
-        reduction: Node | None,
-    ) -> Piece:
+    def _piece(self, tiling: Tiling, cut: Cut, first: Spans, name: str, reduction: Node | None, results: int) -> Piece:
+        """One iteration, whose results go nowhere yet."""
         body = part_of(self._module, tiling, first, name, reduction)
         args: list[tuple[str, Window | None]] = [(self._names[node], None) for node in body.whole]
-        for node, axis in body.windows:
-            args.append((self._names[node], _window(axis, first.windows[node, axis], step.windows[node, axis], count)))
+        for at in body.windows:
+            args.append((self._names[at[0]], _window(at[1], first.windows[at], first.windows[at], 1)))
         params = tuple(f"{name}.arg{index}" for index, _ in enumerate(args))
-        returns = tuple(f"{name}.result{index}" for index, _ in enumerate(tiles))
+        returns = tuple(f"{name}.result{index}" for index in range(results))
         ops: tuple[Op, ...]
         if cut.inner is None:
             ops = (Call(self._made.add(name, body.module), params, returns),)
@@ -197,7 +193,7 @@ class _Scope:
             depth = cut.inner.depth
             schedule = planner.adopted(cut.inner, room) or planner.plan(room, depth) or planner.least(depth=depth)
             ops = self._made.ops(planner, schedule, params, returns, name)
-        return Piece(count, tuple(args), params, ops, returns, tiles)
+        return Piece(1, tuple(args), params, ops, returns, ())
 
 
 def _window(axis: Axis, first: Range, second: Range, count: int) -> Window:
@@ -207,8 +203,8 @@ def _window(axis: Axis, first: Range, second: Range, count: int) -> Window:
     return Window(axis.dim, axis.outer, axis.size, axis.inner, start, step, extent)
 
 
-def _runs(tiling: Tiling, parts: Parts) -> Iterator[tuple[Spans, Spans, int]]:
-    """Parts that run the same graph on windows that move evenly: the first part, the second, and how many."""
+def _runs(tiling: Tiling, parts: Parts) -> Iterator[tuple[Any, Spans, Spans, int]]:
+    """Parts that run the same graph on windows that move evenly: its key, the first part, the second, and how many."""
     found = [spans(tiling, low, high) for low, high in parts.ranges()]
     keys = [_key(tiling, each) for each in found]
     at = 0
@@ -220,7 +216,7 @@ def _runs(tiling: Tiling, parts: Parts) -> Iterator[tuple[Spans, Spans, int]]:
             and _moved(found[stop - 1], found[stop]) == _moved(found[at], found[at + 1])
         ):
             stop += 1
-        yield found[at], found[min(at + 1, stop - 1)], stop - at
+        yield keys[at], found[at], found[min(at + 1, stop - 1)], stop - at
         at = stop
 
 

@@ -75,6 +75,17 @@ class Tiling:
         """What parts have to be multiples of, so that they have whole positions of every output."""
         return math.lcm(*(each.denominator for each in self.scales.values()))
 
+    @cached_property
+    def period(self) -> int:
+        """Parts that begin this many positions apart are alike: all that they touch lies whole positions apart."""
+        rates = dict(self.scales)
+        for node in reversed(self.sliced):
+            for key, source in self.sources[node].items() if node in rates else ():
+                need = self.needs[node][key]
+                if need is not None:
+                    rates.setdefault(source, rates[node] * need.num / need.den)
+        return math.lcm(*(each.denominator for each in rates.values()))
+
 
 @dataclass(frozen=True)
 class Sweep:

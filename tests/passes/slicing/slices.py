@@ -56,7 +56,7 @@ def in_parts(program: Program) -> Iterator[tuple[Axis, int, Program]]:
                 continue
             for parts in choices(tiling.size, tiling.unit):
                 with suppress(WholeError):  # a part of padding only
-                    sweeps = tuple(Cut(with_count(each.tiling.size, 1, parts.count)) for each in tiling.sweeps)
+                    sweeps = tuple(Cut(with_count(each.tiling.size, 1, 1, parts.count)) for each in tiling.sweeps)
                     group = Group(0, len(nodes), (0, 0), axis, tiling, Cut(parts), sweeps)
                     yield axis, parts.count, realized(program, planner, planner.scheduled((group,)))
 

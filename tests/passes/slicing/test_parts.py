@@ -19,6 +19,16 @@ def test_every_number_of_parts_is_there_once_and_as_even_as_can_be(unit: int) ->
         assert [(parts.count, parts.step) for parts in choices(size, unit)] == sorted(smallest.items())
 
 
+@pytest.mark.parametrize(("unit", "period"), [(1, 2), (1, 4), (2, 8), (3, 6)])
+def test_steps_are_whole_periods_where_as_many_parts_can_be(unit: int, period: int) -> None:
+    for size in range(1, 130):
+        plain, found = choices(size, unit), choices(size, unit, period)
+        assert [parts.count for parts in found] == [parts.count for parts in plain]
+        for one, other in zip(plain, found, strict=True):
+            whole = [step for step in range(period, size, period) if Parts(size, step).count == one.count]
+            assert other.step == (whole[0] if whole else one.step)
+
+
 def test_parts_cover_every_position_once() -> None:
     for size in (2, 7, 12, 77):
         for parts in choices(size):
@@ -37,8 +47,13 @@ def test_a_ladder_has_few_rungs_and_reaches_the_finest() -> None:
         assert all(fewer < more <= 2 * fewer for fewer, more in itertools.pairwise(counts))
 
 
+def test_a_ladder_has_rungs_of_whole_periods_while_there_are_any() -> None:
+    assert [(parts.count, parts.step) for parts in ladder(25, 1, 2)] == [(2, 14), (4, 8), (7, 4), (13, 2), (25, 1)]
+    assert [parts.step for parts in ladder(24, 1, 8)] == [16, 8, 6, 4, 3, 2, 1]
+
+
 def test_a_number_of_parts_that_cannot_be_is_refused_with_those_next_to_it() -> None:
-    assert with_count(13, 1, 4) == Parts(13, 4)
+    assert with_count(13, 1, 1, 4) == Parts(13, 4)
     for size, unit, count, message in (
         (13, 1, 6, "5 or 7 parts, not 6"),
         (13, 1, 1, "2 parts, not 1"),
@@ -47,7 +62,7 @@ def test_a_number_of_parts_that_cannot_be_is_refused_with_those_next_to_it() -> 
         (1, 1, 2, "cannot be cut"),
     ):
         with pytest.raises(WholeError, match=message):
-            with_count(size, unit, count)
+            with_count(size, unit, 1, count)
 
 
 def test_the_ratio_of_two_axes_is_the_simplest_that_is_right_but_for_one_position() -> None:

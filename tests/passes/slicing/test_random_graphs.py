@@ -117,7 +117,7 @@ def cut_otherwise(planner: Planner, schedule: Schedule, random: Random) -> Sched
     """The same groups in random numbers of parts, where these can be."""
 
     def parts(tiling: Tiling) -> tuple[int, None]:
-        return random.choice(choices(tiling.size, tiling.unit)).count, None
+        return random.choice(choices(tiling.size, tiling.unit, tiling.period)).count, None
 
     groups = []
     for group in schedule.groups:
