@@ -21,6 +21,8 @@ from penstock.backends.tvm.lower import lower
 from penstock.backends.tvm.pipeline import fused, scheduled
 from penstock.passes.core.program import Program
 
+_PATIENCE = 2  # rounds that do not help, after which fusion is left as it is best
+
 
 @dataclass(frozen=True)
 class Launches:
@@ -48,18 +50,19 @@ def launches_within(program: Program, target: Target, built_for: tvm.target.Targ
         room: bytes of values, inputs and outputs included; None for no limit.
     """
     apart: dict[str, set[str]] = {}
-    best: tuple[int, Launches] | None = None
+    best: tuple[tuple[int, int], Launches] | None = None
     found = Launches(KernelTable(), {}, {}, {}, {})
-    changed = [*program.graphs]
-    while changed:
+    changed, in_vain = [*program.graphs], 0
+    while changed and in_vain < _PATIENCE:
         found = _again(found, program, built_for, apart, changed)
         if room is None:
             return found
         nests = tuple(found.table.nests.values())
         timeline = Timeline(nests, found.bodies, program.plan, program.signature, target.limits)
-        most = max(timeline.live)
-        if best is None or most < best[0]:
-            best = most, found
+        above = max(timeline.live), sum(max(0, live - room) for live in timeline.live)
+        in_vain = 0 if best is None or above < best[0] else in_vain + 1
+        if not in_vain:
+            best = above, found
         crowded = {launch.made for launch in timeline.crowded(room)}
         late = _made_late(found, crowded) or _inside(found, crowded)
         new = {graph for graph, node in late if node not in apart.get(graph, ())}

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -104,10 +105,24 @@ def test_a_block_that_fits_nowhere_is_named() -> None:
         place([Block("big", 2000, ((0, 0),))], 1, largest=1300)
 
 
+def test_what_no_order_of_blocks_reaches_the_solver_finds() -> None:
+    hard: list[Block] = []
+    for draw in map(Random, range(200)):
+        spans = [(first, first + draw.randrange(10)) for first in draw.choices(range(30), k=40)]
+        hard = [Block("", draw.randrange(1, 100), (span,)) for span in spans]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("penstock.backends.plan.placement._solved", lambda *_: None)
+            packed = place(hard, 1)
+        if packed.bytes > 1.01 * packed.lower_bound:
+            break
+    assert place(hard, 1).bytes < packed.bytes
+    assert place(hard, 1, enough=packed.bytes - 1).bytes < packed.bytes
+
+
 def test_the_solver_is_asked_only_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
-    def solved(blocks: Sequence[Block], start: Placement, alignment: int, limit: int) -> Placement:
+    def solved(blocks: Sequence[Block], start: Placement, *_: Any) -> Placement:
         asked.append(start.bytes)
         return start
 
@@ -121,6 +136,6 @@ def test_the_solver_is_asked_only_where_it_is_needed(monkeypatch: pytest.MonkeyP
         if asked:
             break
     packed = place(hard, 1)
-    assert asked == [packed.bytes] * 2
-    assert place(hard, 1, enough=packed.bytes) == packed
+    assert packed.bytes <= asked[0] == asked[1]
+    assert place(hard, 1, enough=asked[0]).bytes == asked[0]
     assert len(asked) == 2
