@@ -105,6 +105,8 @@ def place(blocks: Sequence[Block], alignment: int, largest: int | None = None, e
             if rounds > 1 and lowest.bytes <= enough:
                 return lowest
     best.sort(key=lambda placement: placement.bytes)
+    if best[0].bytes <= enough:
+        return best[0]
     goal = max(enough, int(reachable * _GOOD_ENOUGH))
     tries = [(start, goal, _ATTEMPT) for start in best if len(start.arenas) == 1]
     for start, wanted, effort in (*tries, (best[0], None, _EFFORT)):
