@@ -29,14 +29,14 @@ class CastsAtReaders(Pass):
 
     Given::
 
-        to_copy = _to_copy(x, dtype=float32)        f32[4, 8]    (x f16[4, 8])
-        mean = mean.dim(to_copy, [1], True)         f32[4, 1]
-        sub = sub(to_copy, mean)                    f32[4, 8]
+        _to_copy = _to_copy(x, dtype=float32)       f32[4, 8]    (x f16[4, 8])
+        mean = mean.dim(_to_copy, [1], True)        f32[4, 1]
+        sub = sub(_to_copy, mean)                   f32[4, 8]
 
     Result::
 
-        to_copy = _to_copy(x, dtype=float32)        f32[4, 8]
-        mean = mean.dim(to_copy, [1], True)         f32[4, 1]
+        _to_copy = _to_copy(x, dtype=float32)       f32[4, 8]
+        mean = mean.dim(_to_copy, [1], True)        f32[4, 1]
         sub_to_copy = _to_copy(x, dtype=float32)    f32[4, 8]
         sub = sub(sub_to_copy, mean)                f32[4, 8]
 
