@@ -18,6 +18,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+import torch
+
+import penstock
 from benchmarks.harness import kept_rows, merged_rows, table, write_results
 from benchmarks.memory import MIB, PUBLISHED, captured
 from penstock.backends.plan.layout import lay_out
@@ -88,6 +91,7 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="write benchmarks/results/full_compile")
     options = parser.parse_args()
     rows = []
+    compiled(penstock.capture(torch.nn.Linear(4, 4), (torch.rand(1, 4),)), options.target, 1 << 20)  # to warm up
     for name in options.model or PUBLISHED:
         rows.append(measure(name, options.target))
         print(rows[-1], file=sys.stderr, flush=True)
