@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch.fx import Node
 
-from penstock.passes.core.base import Exactness, Pass, register
+from penstock.passes.core.base import Pass, register
 from penstock.passes.core.context import Context
 from penstock.passes.core.program import Program
 from penstock.passes.core.rewriter import Rewriter
@@ -44,8 +43,6 @@ class CastsAtReaders(Pass):
 
     Exactness: exact, bit by bit.
     """
-
-    exactness: ClassVar[Exactness] = "exact"
 
     def run(self, program: Program, context: Context) -> Program:
         """Take casts apart in every graph that holds any."""

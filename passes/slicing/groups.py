@@ -443,7 +443,7 @@ class Groups:
         return None
 
     def _again(self, loop: _Loop, tiling: Tiling, parts: Parts, room: int, depth: int, borders: bool) -> Cut | None:
-        """Parts that are cut again: the one in the middle, and those at the borders, which pad or are smaller."""
+        """Parts that are cut again: the one in the middle, and with `borders` those that may be unlike it."""
         try:
             once = self._part(loop, tiling, parts).cut
         except WholeError:
