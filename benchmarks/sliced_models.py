@@ -73,6 +73,7 @@ def wan_dit() -> Example:
 
 SMALL: dict[str, Callable[[], Example]] = {
     "svd_unet": _larger("svd_unet", 1, 4, 8, 48, 48),
+    "svd_unet_large": _larger("svd_unet", 1, 4, 8, 144, 144),  # several seconds
     "animatediff_unet": _larger("animatediff_unet", 1, 4, 4, 64, 64),
     "unet2d": _larger("unet2d", 2, 4, 64, 64),
     "svd_vae_decoder": svd_vae_decoder,

@@ -32,8 +32,8 @@ def group_stats(x: Tensor, groups: int) -> Tensor:
     at_once = max(1, _AT_ONCE // length)
     for some, made in zip(torch.split(rows, at_once), torch.split(result, at_once), strict=True):
         # Of torch's operators this one finds them fastest, by far; what it normalises is not needed.
-        count = len(some)
-        _, mean, inverse = torch.native_group_norm(some.float()[None], None, None, 1, count, length, count, 0.0)
+        count, held = len(some), some.float().contiguous()  # a part may have gaps between its rows
+        _, mean, inverse = torch.native_group_norm(held[None], None, None, 1, count, length, count, 0.0)
         made[:, 0] = mean[0]
         made[:, 1] = inverse[0].square().reciprocal()
     return result.view(x.shape[0], groups, 2)

@@ -3,8 +3,9 @@
 Every value is one tensor: splits are slices, batch norms give just what they normalise. Padding that repeats or mirrors
 the border is a concatenation of positions, of which each part joins those it needs. A group norm is its two halves,
 because normalising goes position by position once the statistics are known. Where both halves end up in one graph they
-become a group norm again. Causal attention is told the positions of its queries; where it has all of them it needs no
-telling, and where it has some, its part of the mask is made of them, so that one graph serves all parts.
+become a group norm again. Boolean masks of attention are numbers to add, as back ends take them, and an instance norm is
+a group norm. Causal attention is told the positions of its queries; where it has all of them it needs no telling, and
+where it has some, its part of the mask is made of them, so that one graph serves all parts.
 """
 
 from __future__ import annotations
@@ -16,15 +17,20 @@ import torch
 from torch.fx import GraphModule, Node
 
 from penstock.passes.core.arguments import arguments_of
+from penstock.passes.core.base import RewritePass
 from penstock.passes.core.ops import CAUSAL_ATTENTION, GROUP_NORMALIZE, GROUP_STATS
 from penstock.passes.core.rewriter import Rewriter
 from penstock.passes.core.shapes import dtype_of, shape_of
+from penstock.passes.legalize.attention_mask import BooleanAttentionMask
+from penstock.passes.legalize.instance_norm import InstanceNormToGroupNorm
 from penstock.passes.slicing.layouts import stored_as_read
 
 aten = torch.ops.aten
 _SPLITS = (aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, aten.unbind.int)
 _MIRRORED = (aten.reflection_pad1d.default, aten.reflection_pad2d.default, aten.reflection_pad3d.default)
 _REPEATED = (aten.replication_pad1d.default, aten.replication_pad2d.default, aten.replication_pad3d.default)
+_FORMS: tuple[RewritePass, ...] = (BooleanAttentionMask(), InstanceNormToGroupNorm())
+"""Of what back ends take: the bytes of these forms are to be counted, and cut."""
 _WIDEST = 8  # positions of padding on one side, such as of convolutions; those of spectrograms are hundreds
 _MADE_BY = "feature-slicing"
 
@@ -38,6 +44,11 @@ def prepared(module: GraphModule) -> GraphModule:
         _replace_batch_norm(edit, node)
     for node in edit.nodes(*_MIRRORED, *_REPEATED):
         _replace_padding(edit, node)
+    for each in _FORMS:
+        for node in edit.nodes(*each.operators):
+            made = each.rewrite(node, edit.at(node))
+            if isinstance(made, Node):
+                edit.replace(node, made)
     for node in edit.nodes(aten.group_norm.default):
         held = arguments_of(node)
         emit = edit.at(node)
