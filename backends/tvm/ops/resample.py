@@ -89,45 +89,91 @@ def _fraction(scale: float) -> tuple[int, int]:
     return Fraction(scale).limit_denominator(1_000_000).as_integer_ratio()
 
 
-@lowers(aten.upsample_bilinear2d.vec)
-def upsample_bilinear(
+@lowers(aten.upsample_linear1d.vec, aten.upsample_bilinear2d.vec, aten.upsample_trilinear3d.vec)
+def upsample_linear(
     emit: Emit, x: Expr, size: Sizes | None, align_corners: bool, factors: Sequence[float] | None
 ) -> Expr:
-    """The four neighbours of each output element, weighted by closeness."""
-    pairs = [
-        _linear_source(extent, result, _scale(extent, result, factors, d), align_corners)
+    """The two neighbours of each output element along each dimension, weighted by closeness."""
+    return _blended(emit, x, _linear_source, align_corners, factors)
+
+
+@lowers(aten.upsample_bicubic2d.vec)
+def upsample_cubic(
+    emit: Emit, x: Expr, size: Sizes | None, align_corners: bool, factors: Sequence[float] | None
+) -> Expr:
+    """The four neighbours of each output element along each dimension, weighted by cubic convolution."""
+    return _blended(emit, x, _cubic_source, align_corners, factors)
+
+
+Weighted = list[tuple[Any, Any]]
+"""Input positions, each with its weight."""
+Source = Callable[[int, Callable[[Any], tuple[Any, Any]]], Callable[[Any], Weighted]]
+
+
+def _blended(emit: Emit, x: Expr, source: Source, align_corners: bool, factors: Sequence[float] | None) -> Expr:
+    """A weighted sum of the input positions that a kind of interpolation takes along each dimension."""
+    sources = [
+        source(extent, _position(extent, result, _scale(extent, result, factors, d), align_corners))
         for d, (extent, result) in enumerate(zip(shape_of(x)[2:], emit.shape[2:], strict=True))
     ]
 
     def compute(tensor: te.Tensor) -> te.Tensor:
         def element(*i: Any) -> Any:
-            neighbours = [pair(at) for pair, at in zip(pairs, i[2:], strict=True)]
             result: Any = 0.0
-            for corner in itertools.product(*neighbours):
+            for corner in itertools.product(*(each(at) for each, at in zip(sources, i[2:], strict=True))):
                 weight = math.prod(weight for _, weight in corner)
                 result = result + tensor(*i[:2], *(at for at, _ in corner)).astype(emit.wide) * weight
             return result
 
-        return te.compute(emit.shape, element, name="upsample_bilinear")
+        return te.compute(emit.shape, element, name="upsample")
 
-    return emit.cast(emit.te(compute, x, name="upsample_bilinear"), emit.dtype)
+    return emit.cast(emit.te(compute, x, name="upsample"), emit.dtype)
 
 
-def _linear_source(extent: int, result: int, scale: float, align_corners: bool) -> Callable[[Any], list[Any]]:
-    """The two input positions next to an output position, each with its weight."""
+def _position(extent: int, result: int, scale: float, align_corners: bool) -> Callable[[Any], tuple[Any, Any]]:
+    """Where in the input an output position lies: at a whole position, which may be -1, and how far behind it."""
     if align_corners:
         scale = (extent - 1) / (result - 1) if result > 1 else 0.0
-
     numerator, denominator = _fraction(scale)
 
-    def neighbours(at: Any) -> list[Any]:
-        # The position as a whole number of parts of an element, so that its integer part and its rest are exact.
+    def position(at: Any) -> tuple[Any, Any]:
+        # A whole number of parts of an element, so that its integer part and its rest are exact.
         at = at.astype("int64")
         parts = 2 * denominator
-        position = 2 * at * numerator if align_corners else tirx.max((2 * at + 1) * numerator - denominator, 0)
-        lower = tirx.min(position // parts, extent - 1)
-        upper = tirx.min(lower + 1, extent - 1)
-        fraction = (position % parts).astype("float32") / float(parts)
-        return [(lower, 1.0 - fraction), (upper, fraction)]
+        found = 2 * at * numerator if align_corners else (2 * at + 1) * numerator - denominator
+        return found // parts, (found % parts).astype("float32") / float(parts)
+
+    return position
+
+
+def _linear_source(extent: int, position: Callable[[Any], tuple[Any, Any]]) -> Callable[[Any], Weighted]:
+    def neighbours(at: Any) -> Weighted:
+        whole, rest = position(at)
+        return [(_inside(whole, extent), 1.0 - rest), (_inside(whole + 1, extent), rest)]
 
     return neighbours
+
+
+def _cubic_source(extent: int, position: Callable[[Any], tuple[Any, Any]]) -> Callable[[Any], Weighted]:
+    """Source: R. Keys, "Cubic Convolution Interpolation for Digital Image Processing", IEEE TASSP 1981, with a = -3/4."""
+
+    def near(x: Any) -> Any:
+        return ((_CUBIC + 2) * x - (_CUBIC + 3)) * x * x + 1.0
+
+    def far(x: Any) -> Any:
+        return ((_CUBIC * x - 5 * _CUBIC) * x + 8 * _CUBIC) * x - 4 * _CUBIC
+
+    def neighbours(at: Any) -> Weighted:
+        whole, rest = position(at)
+        weights = far(rest + 1.0), near(rest), near(1.0 - rest), far(2.0 - rest)
+        return [(_inside(whole + offset, extent), weight) for offset, weight in enumerate(weights, -1)]
+
+    return neighbours
+
+
+_CUBIC = -0.75
+
+
+def _inside(at: Any, extent: int) -> Any:
+    """The position itself, or the nearest one that there is."""
+    return tirx.max(tirx.min(at, extent - 1), 0)

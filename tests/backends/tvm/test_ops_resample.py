@@ -12,7 +12,8 @@ IMAGE = torch.randn(2, 3, 7, 6)
 CUBE = torch.randn(1, 2, 3, 4, 5)
 NEAREST = [aten.upsample_nearest1d.vec, aten.upsample_nearest2d.vec, aten.upsample_nearest3d.vec]
 EXACT = [aten._upsample_nearest_exact1d.vec, aten._upsample_nearest_exact2d.vec, aten._upsample_nearest_exact3d.vec]
-BILINEAR = aten.upsample_bilinear2d.vec
+BILINEAR, BICUBIC = aten.upsample_bilinear2d.vec, aten.upsample_bicubic2d.vec
+LINEAR, TRILINEAR = aten.upsample_linear1d.vec, aten.upsample_trilinear3d.vec
 
 CASES = numbered(
     [
@@ -34,10 +35,18 @@ CASES = numbered(
         *(case(BILINEAR, IMAGE, [size, 11], corners, None) for size in (3, 14) for corners in (False, True)),
         case(BILINEAR, IMAGE, None, False, [1.7, 2.0]),
         case(BILINEAR, IMAGE, [1, 1], True, None),
+        *(case(BICUBIC, IMAGE, [size, 11], corners, None) for size in (3, 14) for corners in (False, True)),
+        case(BICUBIC, IMAGE, None, False, [1.7, 2.0]),
+        case(BICUBIC, IMAGE, [1, 1], True, None),
+        case(BICUBIC, IMAGE[:, :, :1, :2], [5, 3], False, None),
+        *(case(LINEAR, LINE, [size], corners, None) for size in (4, 20) for corners in (False, True)),
+        *(case(TRILINEAR, CUBE, [2, size, 7], corners, None) for size in (3, 9) for corners in (False, True)),
+        case(TRILINEAR, CUBE, None, False, [2.0, 1.5, 0.7]),
     ]
 ) | {
     "half_nearest": case(NEAREST[1], IMAGE.half(), None, [2.0, 2.0]),
     "half_bilinear": case(BILINEAR, IMAGE.half(), None, False, [2.0, 2.0]),
+    "half_bicubic": case(BICUBIC, IMAGE.half(), None, False, [2.0, 2.0]),
 }
 
 
