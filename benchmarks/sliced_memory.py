@@ -36,7 +36,7 @@ MIB = 2**20
 SHARES = (1.0, 0.5, 0.25)
 MODELS = ("svd_unet", "svd_unet_large", "svd_vae_decoder", "wan_dit")
 """Those whose activations are large against the code of their kernels; that of a UNet of 1300 operators, with what the
-runner knows of them, takes 3 MiB however large its values are."""
+runner knows of them, takes 2 to 4 MiB however large its values are."""
 
 
 @dataclass(frozen=True)

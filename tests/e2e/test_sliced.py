@@ -119,6 +119,27 @@ def test_what_kernels_copy_is_planned(module: nn.Module, tmp_path: Path) -> None
         torch.testing.assert_close(penstock.load(artifact.path)(*args), module(*args), rtol=1e-4, atol=1e-4)
 
 
+class Masked(nn.Module):
+    """Attention to positions that a condition allows: the mask is a number per pair of positions in the end."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        heads = x.view(1, 256, 4, 4).transpose(1, 2)
+        place = torch.arange(256)
+        allowed = (place[:, None] >= place) & (place[:, None] - place < 100)
+        found = nn.functional.scaled_dot_product_attention(heads.sin(), heads.cos(), heads.tanh(), allowed)
+        return found.transpose(1, 2).flatten(2)
+
+
+def test_a_boolean_mask_is_planned(tmp_path: Path) -> None:
+    module, args = Masked(), (torch.randn(1, 256, 16),)
+    sliced = penstock.optimize(penstock.capture(module, args), memory_budget="min")
+    artifact = penstock.compile(sliced, "llvm", tmp_path / "net.penstock", cache=False)
+    planned = penstock.memory(sliced).activation_bytes
+    assert planned < 256 * 256 * 4  # the whole mask
+    assert 0.95 * planned <= artifact.manifest.memory.arena_bytes <= 1.05 * planned
+    torch.testing.assert_close(penstock.load(artifact.path)(*args), module(*args), rtol=1e-4, atol=1e-4)
+
+
 class Biased(nn.Module):
     """Attention with a table per head, of 77 × 77 positions: tables begin at bytes that no vector is aligned to."""
 

@@ -14,6 +14,12 @@ def test_statistics_of_groups(shape: tuple[int, ...], offset: float) -> None:
     torch.testing.assert_close(GROUP_STATS(x, 3).double(), torch.stack([mean, variance], 2), rtol=2e-6, atol=2e-6)
 
 
+@pytest.mark.parametrize("groups", [1, 8])
+def test_statistics_of_a_part_with_gaps(groups: int) -> None:
+    part = torch.randn(2, 8, 4, 6, generator=torch.Generator().manual_seed(0))[:, :, 1:3]
+    assert torch.equal(GROUP_STATS(part, groups), GROUP_STATS(part.clone(), groups))
+
+
 def test_the_halves_are_the_norm() -> None:
     x, weight, bias = torch.randn(2, 6, 8, 4).transpose(2, 3), torch.randn(6), torch.randn(6)
     for scale, shift in ((weight, bias), (None, None), (weight, None)):

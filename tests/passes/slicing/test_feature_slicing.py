@@ -141,7 +141,28 @@ class Attention(nn.Module):
         return x + self.out(mixed)
 
 
+class Styled(nn.Module):
+    """Instance norms between convolutions, with a channel's values in each group."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(4, 16, 3, padding=1),
+            nn.InstanceNorm2d(16, affine=True),
+            nn.ReLU(),
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(16, 16, 3, padding=1),
+            nn.InstanceNorm2d(16),
+            nn.ReLU(),
+            nn.Conv2d(16, 3, 3, padding=1),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)
+
+
 MODELS = {
+    "styled": (Styled, (1, 4, 24, 20), "fused", 0.3),
     "wide": (Wide, (1, 64, 8), "fused", 0.1),
     "temporal": (Temporal, (1, 16, 4, 8, 8), "fused", 0.6),
     "pyramid": (Pyramid, (2, 3, 16, 16), "fused", 0.7),
