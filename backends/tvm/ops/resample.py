@@ -155,7 +155,7 @@ def _linear_source(extent: int, position: Callable[[Any], tuple[Any, Any]]) -> C
 
 
 def _cubic_source(extent: int, position: Callable[[Any], tuple[Any, Any]]) -> Callable[[Any], Weighted]:
-    """Source: R. Keys, "Cubic Convolution Interpolation for Digital Image Processing", IEEE TASSP 1981, with a = -3/4."""
+    """Source: R. Keys, "Cubic Convolution Interpolation for Digital Image Processing", IEEE TASSP 1981; a is -3/4."""
 
     def near(x: Any) -> Any:
         return ((_CUBIC + 2) * x - (_CUBIC + 3)) * x * x + 1.0
