@@ -191,16 +191,18 @@ def lifetimes(body: Body) -> list[tuple[int, int] | None]:
     """
     touches: list[list[int]] = [[] for _ in body.storages]
     loops: list[tuple[int, int]] = []
-    _walk(body, body.ops, 0, touches, loops)
+    around: list[list[int]] = [[] for _ in range(_walk(body, body.ops, 0, touches, loops))]
+    for loop, (start, stop) in enumerate(loops):  # inner ones first
+        for moment in range(start, stop):
+            around[moment].append(loop)
     result: list[tuple[int, int] | None] = []
     for storage, moments in zip(body.storages, touches, strict=True):
         if not moments:
             result.append(None)
             continue
         first, last = min(moments), max(moments)
-        for start, stop in loops:  # inner ones first
-            inside = any(start <= moment < stop for moment in moments)
-            if inside and (storage.space != "local" or first < start or last >= stop):
+        for start, stop in (loops[loop] for loop in sorted({loop for moment in moments for loop in around[moment]})):
+            if storage.space != "local" or first < start or last >= stop:
                 first, last = min(first, start), max(last, stop - 1)
         result.append((first, last))
     return result

@@ -107,12 +107,12 @@ class Timeline:
         local: dict[str, dict[int, int]] = {}
         for name, starts in self.starts.items():
             body, local[name] = self.bodies[name], {}
+            names = {value.storage: value.name for value in reversed(body.values)}
             for index, (storage, alive) in enumerate(zip(body.storages, lifetimes(body), strict=True)):
                 if storage.space == "local" and alive is not None and starts:
                     local[name][index] = len(blocks)
                     times = tuple((start + alive[0], start + alive[1]) for start in starts)
-                    names = [value.name for value in body.values if value.storage == index]
-                    blocks.append(Block(names[0] if names else name, storage.bytes, times))
+                    blocks.append(Block(names.get(index, name), storage.bytes, times))
         return blocks, local
 
     @cached_property

@@ -6,12 +6,13 @@ them. Because all of them belong to one mode, any node of any graph may be fed t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx import Node
+from torch.fx.node import map_arg
 from torch.utils._pytree import tree_map
 
 FAKE_MODE = FakeTensorMode(allow_non_fake_inputs=True)
@@ -60,12 +61,34 @@ def dtype_of(node: Node) -> torch.dtype:
 
 
 def infer(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """The fake result of calling `target` on nodes and constants; raises what the operator raises."""
-    fake_args, fake_kwargs = tree_map(
-        lambda leaf: leaf.meta["val"] if isinstance(leaf, Node) else leaf, (tuple(args), dict(kwargs))
-    )
-    with FAKE_MODE, torch.no_grad():
-        return target(*fake_args, **fake_kwargs)
+    """The fake result of calling `target` on nodes and constants; raises what the operator raises.
+
+    It is found once for all operands of the same form: graphs of parts are much alike.
+    """
+    given = tuple(args), dict(kwargs)
+    key = target, repr(map_arg(given, _described))
+    if key not in _INFERRED:
+        if len(_INFERRED) > _MOST:
+            _INFERRED.clear()
+        fake_args, fake_kwargs = tree_map(lambda leaf: leaf.meta["val"] if isinstance(leaf, Node) else leaf, given)
+        with FAKE_MODE, torch.no_grad():
+            _INFERRED[key] = target(*fake_args, **fake_kwargs)
+    return _INFERRED[key]
+
+
+_INFERRED: dict[Hashable, Any] = {}
+_MOST = 100_000
+
+
+def _described(node: Node) -> Any:
+    return tree_map(_form, node.meta["val"])
+
+
+def _form(leaf: Any) -> Any:
+    if not isinstance(leaf, torch.Tensor):
+        return leaf
+    memory = leaf.storage_offset(), leaf.untyped_storage().nbytes()
+    return "tensor", tuple(leaf.shape), leaf.stride(), *memory, leaf.dtype, leaf.device
 
 
 def nbytes(value: Any) -> int:

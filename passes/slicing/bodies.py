@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,25 +126,6 @@ def merge_of(module: GraphModule, reduction: Node, parts: Parts, name: str) -> G
     return builder.finish([merge(builder.at(reduction), stacked, parts.last / parts.step)], name)
 
 
-_INFERRED: dict[Hashable, Any] = {}  # what operators make of operands with certain shapes: parts are much alike
-
-
-def inferred(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """`infer`, once for all operands of the same shapes, strides and dtypes."""
-
-    def described(node: Node) -> Any:
-        value = node.meta["val"]
-        return "tensor", tuple(value.shape), value.stride(), value.dtype
-
-    key = target, repr(map_arg((tuple(args), dict(kwargs)), described))
-    if key not in _INFERRED:
-        if len(_INFERRED) > _MOST:
-            _INFERRED.clear()
-        _INFERRED[key] = infer(target, args, kwargs)
-    return _INFERRED[key]
-
-
-_MOST = 100_000
 _VIEWS = (aten.view.default, aten._unsafe_view.default)
 
 
@@ -177,7 +158,7 @@ class _Builder:
         """An emitter whose nodes come from an operator of the old graph."""
 
         def emit(target: Any, *args: Any, **kwargs: Any) -> Node:
-            value = inferred(target, args, kwargs)
+            value = infer(target, args, kwargs)
             node = self._graph.call_function(target, args, kwargs)
             node.meta["val"] = value
             inherit(node, origin, "slice")
