@@ -191,7 +191,8 @@ def lifetimes(body: Body) -> list[tuple[int, int] | None]:
     """
     touches: list[list[int]] = [[] for _ in body.storages]
     loops: list[tuple[int, int]] = []
-    around: list[list[int]] = [[] for _ in range(_walk(body, body.ops, 0, touches, loops))]
+    count = _walk(body, body.ops, 0, touches, loops)
+    around: list[list[int]] = [[] for _ in range(count)]
     for loop, (start, stop) in enumerate(loops):  # inner ones first
         for moment in range(start, stop):
             around[moment].append(loop)
@@ -201,7 +202,8 @@ def lifetimes(body: Body) -> list[tuple[int, int] | None]:
             result.append(None)
             continue
         first, last = min(moments), max(moments)
-        for start, stop in (loops[loop] for loop in sorted({loop for moment in moments for loop in around[moment]})):
+        for loop in sorted({loop for moment in moments for loop in around[moment]}):
+            start, stop = loops[loop]
             if storage.space != "local" or first < start or last >= stop:
                 first, last = min(first, start), max(last, stop - 1)
         result.append((first, last))

@@ -17,6 +17,11 @@ from penstock.backends.tvm.ops.registry import lowers
 
 aten = torch.ops.aten
 Sizes = Sequence[int]
+Position = Callable[[Any], tuple[Any, Any]]
+"""Where in the input an output position lies: at a whole position, which may be -1, and how far behind it."""
+Weighted = Callable[[Any], list[tuple[Any, Any]]]
+"""The input positions that an output position is made of, each with its weight."""
+_CUBIC = -0.75  # the parameter of cubic convolution that PyTorch takes
 
 
 @lowers(aten.upsample_nearest1d.vec, aten.upsample_nearest2d.vec, aten.upsample_nearest3d.vec)
@@ -105,12 +110,13 @@ def upsample_cubic(
     return _blended(emit, x, _cubic_source, align_corners, factors)
 
 
-Weighted = list[tuple[Any, Any]]
-"""Input positions, each with its weight."""
-Source = Callable[[int, Callable[[Any], tuple[Any, Any]]], Callable[[Any], Weighted]]
-
-
-def _blended(emit: Emit, x: Expr, source: Source, align_corners: bool, factors: Sequence[float] | None) -> Expr:
+def _blended(
+    emit: Emit,
+    x: Expr,
+    source: Callable[[int, Position], Weighted],
+    align_corners: bool,
+    factors: Sequence[float] | None,
+) -> Expr:
     """A weighted sum of the input positions that a kind of interpolation takes along each dimension."""
     sources = [
         source(extent, _position(extent, result, _scale(extent, result, factors, d), align_corners))
@@ -130,8 +136,7 @@ def _blended(emit: Emit, x: Expr, source: Source, align_corners: bool, factors: 
     return emit.cast(emit.te(compute, x, name="upsample"), emit.dtype)
 
 
-def _position(extent: int, result: int, scale: float, align_corners: bool) -> Callable[[Any], tuple[Any, Any]]:
-    """Where in the input an output position lies: at a whole position, which may be -1, and how far behind it."""
+def _position(extent: int, result: int, scale: float, align_corners: bool) -> Position:
     if align_corners:
         scale = (extent - 1) / (result - 1) if result > 1 else 0.0
     numerator, denominator = _fraction(scale)
@@ -146,16 +151,21 @@ def _position(extent: int, result: int, scale: float, align_corners: bool) -> Ca
     return position
 
 
-def _linear_source(extent: int, position: Callable[[Any], tuple[Any, Any]]) -> Callable[[Any], Weighted]:
-    def neighbours(at: Any) -> Weighted:
+def _linear_source(extent: int, position: Position) -> Weighted:
+    """The two positions next to one."""
+
+    def neighbours(at: Any) -> list[tuple[Any, Any]]:
         whole, rest = position(at)
         return [(_inside(whole, extent), 1.0 - rest), (_inside(whole + 1, extent), rest)]
 
     return neighbours
 
 
-def _cubic_source(extent: int, position: Callable[[Any], tuple[Any, Any]]) -> Callable[[Any], Weighted]:
-    """Source: R. Keys, "Cubic Convolution Interpolation for Digital Image Processing", IEEE TASSP 1981; a is -3/4."""
+def _cubic_source(extent: int, position: Position) -> Weighted:
+    """The four positions around one.
+
+    Source: R. Keys, "Cubic Convolution Interpolation for Digital Image Processing", IEEE TASSP 1981.
+    """
 
     def near(x: Any) -> Any:
         return ((_CUBIC + 2) * x - (_CUBIC + 3)) * x * x + 1.0
@@ -163,15 +173,12 @@ def _cubic_source(extent: int, position: Callable[[Any], tuple[Any, Any]]) -> Ca
     def far(x: Any) -> Any:
         return ((_CUBIC * x - 5 * _CUBIC) * x + 8 * _CUBIC) * x - 4 * _CUBIC
 
-    def neighbours(at: Any) -> Weighted:
+    def neighbours(at: Any) -> list[tuple[Any, Any]]:
         whole, rest = position(at)
         weights = far(rest + 1.0), near(rest), near(1.0 - rest), far(2.0 - rest)
         return [(_inside(whole + offset, extent), weight) for offset, weight in enumerate(weights, -1)]
 
     return neighbours
-
-
-_CUBIC = -0.75
 
 
 def _inside(at: Any, extent: int) -> Any:
