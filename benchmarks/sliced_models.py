@@ -52,6 +52,22 @@ def svd_vae_decoder() -> Example:
 
 
 @reproducible
+def ltx_vae_decoder() -> Example:
+    """LTX-Video's decoder: 161 frames of 64 × 32 pixels, as many as published."""
+    from diffusers import AutoencoderKLLTXVideo
+
+    model = AutoencoderKLLTXVideo(
+        latent_channels=16,
+        block_out_channels=(16, 16, 16, 16),
+        decoder_block_out_channels=(16, 16, 16, 16),
+        layers_per_block=(1,) * 5,
+        decoder_layers_per_block=(4, 3, 3, 3, 4),
+        patch_size=1,
+    )
+    return Decoder(model), (torch.randn(1, 16, 21, 8, 4),)
+
+
+@reproducible
 def wan_dit() -> Example:
     """Wan's transformer: 2 blocks over 2048 tokens, feed-forward layers six times as wide as the rest."""
     from diffusers import WanTransformer3DModel
@@ -77,6 +93,7 @@ SMALL: dict[str, Callable[[], Example]] = {
     "animatediff_unet": _larger("animatediff_unet", 1, 4, 4, 64, 64),
     "unet2d": _larger("unet2d", 2, 4, 64, 64),
     "svd_vae_decoder": svd_vae_decoder,
+    "ltx_vae_decoder": ltx_vae_decoder,
     "wan_dit": wan_dit,
     "svd_unet_scores": _with_scores("svd_unet", 1, 4, 8, 24, 24),
     "animatediff_unet_scores": _with_scores("animatediff_unet", 1, 4, 4, 32, 32),

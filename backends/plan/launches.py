@@ -189,20 +189,21 @@ def lifetimes(body: Body) -> list[tuple[int, int] | None]:
     A moment is one op, those inside of loops counted one after the other. What a loop shares with the outside, or with
     the caller, is needed from its first op to its last.
     """
-    touches: list[list[int]] = [[] for _ in body.storages]
-    loops: list[tuple[int, int]] = []
-    count = _walk(body, body.ops, 0, touches, loops)
-    around: list[list[int]] = [[] for _ in range(count)]
+    touched: list[list[int]] = [[] for _ in body.storages]
+    for moment, value in touches(body.ops):
+        touched[body.values[value].storage].append(moment)
+    loops = list(_loops(body.ops))
+    around: list[list[int]] = [[] for _ in range(moments(body.ops))]
     for loop, (start, stop) in enumerate(loops):  # inner ones first
         for moment in range(start, stop):
             around[moment].append(loop)
     result: list[tuple[int, int] | None] = []
-    for storage, moments in zip(body.storages, touches, strict=True):
-        if not moments:
+    for storage, used in zip(body.storages, touched, strict=True):
+        if not used:
             result.append(None)
             continue
-        first, last = min(moments), max(moments)
-        for loop in sorted({loop for moment in moments for loop in around[moment]}):
+        first, last = min(used), max(used)
+        for loop in sorted({loop for moment in used for loop in around[moment]}):
             start, stop = loops[loop]
             if storage.space != "local" or first < start or last >= stop:
                 first, last = min(first, start), max(last, stop - 1)
@@ -227,14 +228,20 @@ def moments(ops: Iterable[Op]) -> int:
     return sum(moments(op.ops) if isinstance(op, Loop) else 1 for op in ops)
 
 
-def _walk(body: Body, ops: Iterable[Op], at: int, touches: list[list[int]], loops: list[tuple[int, int]]) -> int:
+def touches(ops: Iterable[Op], at: int = 0) -> Iterator[tuple[int, int]]:
+    """Each moment and each value that its op reads or writes."""
     for op in ops:
         if isinstance(op, Loop):
-            start = at
-            at = _walk(body, op.ops, at, touches, loops)
-            loops.append((start, at))
-            continue
-        for value in op.args if isinstance(op, Launch) else (op.source, op.target):
-            touches[body.values[value].storage].append(at)
-        at += 1
-    return at
+            yield from touches(op.ops, at)
+        else:
+            yield from ((at, value) for value in (op.args if isinstance(op, Launch) else (op.source, op.target)))
+        at += moments([op])
+
+
+def _loops(ops: Iterable[Op], at: int = 0) -> Iterator[tuple[int, int]]:
+    """The first moment of each loop and the one behind it, inner loops before those around them."""
+    for op in ops:
+        if isinstance(op, Loop):
+            yield from _loops(op.ops, at)
+            yield at, at + moments(op.ops)
+        at += moments([op])

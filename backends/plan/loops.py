@@ -10,8 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from penstock.backends.plan.launches import Body, Copy, Loop, Op, Storage, Type, Value, weight_results
-from penstock.passes.core.program import Call, Piece, SliceLoop, Window
+from penstock.backends.plan.launches import Body, Copy, Loop, Op, Storage, Type, Value, touches, weight_results
+from penstock.passes.core.program import Call, Kept, Piece, SliceLoop, Window
 from penstock.passes.core.program import Op as PlanOp
 
 
@@ -81,7 +81,9 @@ class _Composer:
         depth: int,
     ) -> list[Op]:
         """The ops of a loop, `depth` loops deep; `shared` says which memory a result takes over."""
-        return [Loop(piece.count, tuple(self._piece(piece, env, results, shared, depth))) for piece in loop.pieces]
+        kept = {memory.name: self._local(Type(memory.dtype, memory.shape)) for memory in loop.kept}
+        bodies = (self._piece(piece, env, results, shared, kept, depth) for piece in loop.pieces)
+        return [Loop(piece.count, tuple(ops)) for piece, ops in zip(loop.pieces, bodies, strict=True)]
 
     def _piece(
         self,
@@ -89,10 +91,14 @@ class _Composer:
         env: Mapping[str, _Place],
         results: Sequence[_Place],
         shared: Sequence[_Place | None],
+        kept: Mapping[str, _Place],
         depth: int,
     ) -> list[Op]:
         ops: list[Op] = []
         local: dict[str, _Place] = {}
+        for each in piece.takes:
+            held = kept[each.memory]
+            local[each.value] = replace(held, type=Type(held.type.dtype, each.shape))
         for param, (name, window) in zip(piece.params, piece.args, strict=True):
             place = env[name]
             if window is None:
@@ -104,16 +110,45 @@ class _Composer:
                 ops += self._rows(name, place, window, local[param], depth, gather=True)
         targets: dict[str, _Place] = {}
         late: list[tuple[str, _Place, Window]] = []
-        for name, place, window, reused in zip(piece.returns, results, piece.tiles, shared, strict=True):
+        for made, place, window, reused in zip(piece.returns, results, piece.tiles, shared, strict=True):
+            if window is None or made is None:
+                continue
             direct = self._direct(place, window, depth)
-            if direct is not None and reused is None and name not in targets and name not in local:
-                targets[name] = direct
+            if direct is not None and reused is None and made not in targets and made not in local:
+                targets[made] = direct
             else:
-                late.append((name, place, window))
+                late.append((made, place, window))
+        copied: list[Kept] = []
+        for each in piece.keeps:
+            if piece.lies_in_place(each) and self._reads_before_it_writes(piece, each):
+                held = kept[each.memory]
+                targets[each.value] = replace(held, type=Type(held.type.dtype, each.shape))
+            else:
+                copied.append(each)
         ops += self.ops(piece.ops, local, targets, depth + 1)
         for name, place, window in late:
             ops += self._rows(name, place, window, local[name], depth, gather=False)
+        for each in copied:
+            value = local[each.value]
+            memory = replace(kept[each.memory], type=value.type)
+            ops.append(Copy(self._value(each.value, value), self._value(each.memory, memory)))
         return ops
+
+    def _reads_before_it_writes(self, piece: Piece, kept: Kept) -> bool:
+        """Whether the kernels of the graph that makes what is kept no longer read what lies there."""
+        taken = {each.value for each in piece.takes if each.memory == kept.memory}
+        call = next(op for op in piece.ops if kept.value in op.results)
+        if not isinstance(call, Call) or taken.isdisjoint(call.args):
+            return True
+        body = self._bodies[call.graph]
+        read = {index for index, name in enumerate(call.args) if name in taken}
+        written = body.arguments + call.results.index(kept.value)
+        parameters = {
+            place: storage.index for place, storage in enumerate(body.storages) if storage.space == "parameter"
+        }
+        touched = [(moment, parameters.get(body.values[value].storage)) for moment, value in touches(body.ops)]
+        last = max((moment for moment, parameter in touched if parameter in read), default=-1)
+        return all(last < moment for moment, parameter in touched if parameter == written)
 
     def ops(self, ops: Sequence[PlanOp], env: dict[str, _Place], targets: Mapping[str, _Place], depth: int) -> list[Op]:
         """The ops of a body. What it makes is added to `env`; `targets` are the places that results are to have."""

@@ -149,11 +149,13 @@ class _Call:
     Attributes:
         held: what becomes of each argument.
         around: the values that are neither argument nor result, but are alive.
+        placed: the results, by their places, that lie in memory that is counted around.
     """
 
     graph: str
     held: tuple[Held, ...]
     around: tuple[TensorSpec, ...]
+    placed: frozenset[int] = frozenset()
 
 
 def _distinct_calls(program: Program) -> tuple[_Call, ...]:
@@ -174,6 +176,7 @@ def _calls(
     around: tuple[TensorSpec, ...],
     free: frozenset[str],
     given: frozenset[str] = frozenset(),
+    elsewhere: frozenset[str] = frozenset(),
 ) -> Iterator[_Call]:
     """The calls of some ops.
 
@@ -183,6 +186,7 @@ def _calls(
         around: what is alive outside of the ops.
         free: the values at hand that lie within what `around` counts.
         given: the values at hand that are the caller's.
+        elsewhere: results that are made in memory that `around` counts.
     """
     needed_after: list[set[str]] = []
     for op in reversed(ops):
@@ -196,20 +200,23 @@ def _calls(
             )
             twice = {name for name in op.args if op.args.count(name) > 1}
             held = tuple(_held(name, old, free, given | twice) for name in op.args)
-            yield _Call(op.graph, held, (*around, *waiting))
+            placed = frozenset(place for place, name in enumerate(op.results) if name in elsewhere)
+            yield _Call(op.graph, held, (*around, *waiting), placed)
             nodes = result_nodes(program.graphs[op.graph])
             made = [_spec(name, node) for name, node in zip(op.results, nodes, strict=True)]
             free |= {name for name in weight_results(program, op) if name in later}
+            free |= elsewhere.intersection(op.results)
         else:
-            made = list(op.specs)
+            made = [*op.specs]
             reused = {name for name in op.reuses if name is not None}
             waiting = tuple(
                 spec
                 for name, spec in alive.items()
                 if (name in old or name in op.args) and name not in free and name not in reused
             )
+            kept = [each.spec for each in op.kept]
             for piece in op.pieces:
-                yield from _piece_calls(program, piece, alive, (*around, *waiting, *made))
+                yield from _piece_calls(program, piece, alive, (*around, *waiting, *made, *kept))
         given -= set(op.results)
         alive = {name: spec for name, spec in alive.items() if name in old}
         alive |= {spec.name: spec for spec in made if spec.name in later}
@@ -227,7 +234,12 @@ def _piece_calls(
         local[param] = TensorSpec(param, shape, spec.dtype)
         if window is None or window.is_contiguous(spec.shape):
             free.add(param)
-    yield from _calls(program, piece.ops, local, set(piece.returns), around, frozenset(free))
+    for each in piece.takes:
+        dtype = next(spec.dtype for spec in around if spec.name == each.memory)
+        local[each.value] = TensorSpec(each.value, each.shape, dtype)
+        free.add(each.value)
+    elsewhere = frozenset(each.value for each in piece.keeps if piece.lies_in_place(each))
+    yield from _calls(program, piece.ops, local, set(piece.made), around, frozenset(free), elsewhere=elsewhere)
 
 
 def _held(name: str, needed: set[str], free: frozenset[str], given: frozenset[str]) -> Held:
@@ -268,10 +280,12 @@ def _alive_during(module: GraphModule, call: _Call, in_place: bool, start: int) 
         for used in (node, *node.all_input_nodes):
             for buffer in buffers[used]:
                 last[buffer] = max(last.get(buffer, index), index)
-    for result in result_nodes(module):
+    for place, result in enumerate(result_nodes(module)):
         for buffer in buffers[result]:
             last[buffer] = end
             kept.add(buffer)
+            if place in call.placed:
+                free.add(buffer)
     if in_place:
         for operand in takeovers(nodes, last, kept, start).values():
             last[buffers[operand][0]] -= 1

@@ -23,6 +23,7 @@ from torch.fx import GraphModule, Node
 from penstock.passes.core.errors import InvalidProgramError
 from penstock.passes.core.program import (
     Call,
+    Kept,
     Op,
     Program,
     SliceLoop,
@@ -162,32 +163,56 @@ def _call(program: Program, op: Call, bound: _Bound) -> None:
 
 
 def _loop(program: Program, loop: SliceLoop, bound: _Bound) -> None:
+    kept: _Bound = {}
+    memory = {each.name: each.spec for each in loop.kept}
     for piece in loop.pieces:
         local: _Bound = {}
         for param, (name, window) in zip(piece.params, piece.args, strict=True):
             shape, dtype = bound[name]
             local[param] = (shape, dtype) if window is None else (_seen(name, shape, window, piece.count), dtype)
-        _ops(program, piece.ops, local)
-        for spec, name, window in zip(loop.specs, piece.returns, piece.tiles, strict=True):
-            expected = (_seen(spec.name, spec.shape, window, piece.count), spec.dtype)
-            if local.get(name) != expected:
+        for each in piece.takes:
+            if each.memory not in kept or kept[each.memory][0] != each.shape:
                 raise _BreachError(
-                    f"a loop writes {local.get(name, 'nothing')} into '{spec.name}', expected {expected}"
+                    f"a loop takes {each.shape} of '{each.memory}', which is {kept.get(each.memory, 'not kept')}"
+                )
+            local[each.value] = kept[each.memory]
+        _ops(program, piece.ops, local)
+        kept = {}
+        for each in piece.keeps:
+            spec, found = memory.get(each.memory), local.get(each.value)
+            if spec is None or found != (each.shape, spec.dtype) or math.prod(each.shape) > math.prod(spec.shape):
+                raise _BreachError(f"a loop keeps {found} as {each.shape} in '{each.memory}', {spec}")
+            kept[each.memory] = (each.shape, spec.dtype)
+        if piece.count > 1 and _shapes(piece.takes) != _shapes(piece.keeps):
+            raise _BreachError("an iteration of a loop keeps something else than the next one takes")
+        for spec, made, window in zip(loop.specs, piece.returns, piece.tiles, strict=True):
+            if made is None or window is None:
+                continue
+            expected = (_seen(spec.name, spec.shape, window, piece.count), spec.dtype)
+            if local.get(made) != expected:
+                raise _BreachError(
+                    f"a loop writes {local.get(made, 'nothing')} into '{spec.name}', expected {expected}"
                 )
             if piece.count > 1 and window.step != window.extent:
                 raise _BreachError(f"the tiles of '{spec.name}' overlap or leave a gap")
     for index, (spec, reused) in enumerate(zip(loop.specs, loop.reuses, strict=True)):
-        at = 0
+        at = size = 0
         for piece in loop.pieces:
             window = piece.tiles[index]
+            if window is None:
+                continue
             if window.start != at:
                 raise _BreachError(f"the tiles of '{spec.name}' overlap or leave a gap at position {at}")
-            at += piece.count * window.extent
-        if at != loop.pieces[0].tiles[index].size:
-            raise _BreachError(f"the tiles of '{spec.name}' end at position {at} of {loop.pieces[0].tiles[index].size}")
+            at, size = at + piece.count * window.extent, window.size
+        if at != size or not size:
+            raise _BreachError(f"the tiles of '{spec.name}' end at position {at} of {size}")
         if reused is not None and math.prod(bound[reused][0]) * bound[reused][1].itemsize != spec.nbytes:
             raise _BreachError(f"'{spec.name}' cannot take over the memory of '{reused}'")
         bound[spec.name] = (spec.shape, spec.dtype)
+
+
+def _shapes(kept: Sequence[Kept]) -> set[tuple[str, tuple[int, ...]]]:
+    return {(each.memory, each.shape) for each in kept}
 
 
 def _seen(name: str, shape: tuple[int, ...], window: Window, count: int) -> tuple[int, ...]:

@@ -23,8 +23,35 @@ from penstock.passes.core.source import source_of
 
 Observer = Callable[[Node, Any], None]
 _CPU = torch.device("cpu")
-_WHATEVER_STRIDES: dict[Any, Any] = {torch.ops.aten.view.default: torch.ops.aten.reshape.default}
-"""Which strides a kernel gives its result is its own choice: on another device a view may have to be a copy."""
+aten = torch.ops.aten
+
+
+def _convolution(
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    stride: Sequence[int] = (1, 1, 1),
+    padding: Sequence[int] = (0, 0, 0),
+    dilation: Sequence[int] = (1, 1, 1),
+    groups: int = 1,
+) -> Any:
+    """A 3-D convolution by one kernel, whatever its size.
+
+    PyTorch has a kernel of its own for small ones on CPUs. That unfolds its input, and takes up to ten times as long: a
+    model would need more memory and more time in parts than whole.
+    """
+    has_one = input.device.type == "cpu" and input.dtype == torch.float32 and input.dim() == 5
+    if not (has_one and torch.backends.mkldnn.is_available()):  # type: ignore[no-untyped-call]
+        return aten.conv3d.default(input, weight, bias, stride, padding, dilation, groups)
+    sizes = ([*each] * (3 // len(each)) for each in (padding, stride, dilation))
+    return aten.mkldnn_convolution.default(input, weight, bias, *sizes, groups)
+
+
+_KERNELS: dict[Any, Callable[..., Any]] = {
+    aten.view.default: aten.reshape.default,  # on another device a view may have to be a copy
+    aten.conv3d.default: _convolution,
+}
+"""What is called for some operators; which strides a kernel gives its result is its own choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +213,7 @@ def _step(
     kwargs: Any = map_arg(node_kwargs, placed)
     nested: list[Node] = []
     map_arg(([each for each in node_args if not isinstance(each, Node)], node_kwargs), nested.append)
-    target = _WHATEVER_STRIDES.get(node.target, node.target)
+    target = _KERNELS.get(node.target, node.target)
     return _Step(node, target, args, kwargs, not nested, place[node], forgets, None if over is None else place[over])
 
 

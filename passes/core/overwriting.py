@@ -43,21 +43,25 @@ def overwritable(node: Node) -> tuple[Node, ...]:
         operand
         for operand, buffer in held.items()
         if buffer is not None
-        and _is_like(operand, result)
+        and _is_like(operand, buffer, result)
         and buffer.bytes == nbytes(result)
         and list(held.values()).count(buffer) == 1
     )
 
 
-def _is_like(operand: Node, result: torch.Tensor) -> bool:
-    """Whether equal places are equal bytes, in PyTorch as well as where every value lies dense row by row."""
-    value = value_of(operand)
+def _is_like(operand: Node, buffer: Buffer, result: torch.Tensor) -> bool:
+    """Whether equal places are equal bytes, in PyTorch as well as where every value lies dense row by row.
+
+    A permuted view of a value that PyTorch stores permuted is neither.
+    """
+    value, base = value_of(operand), value_of(buffer.node)
+    base = base if isinstance(base, torch.Tensor) else base[buffer.index]
     return (
         isinstance(value, torch.Tensor)
         and value.shape == result.shape
         and value.dtype == result.dtype
         and value.stride() == result.stride()
-        and (value.is_contiguous() or not is_view(operand))
+        and (not is_view(operand) or (value.is_contiguous() and base.is_contiguous()))
     )
 
 

@@ -130,14 +130,17 @@ def _loop(loop: SliceLoop, indent: str) -> list[str]:
         for name, shape, dtype, reused in zip(loop.results, loop.shapes, loop.dtypes, loop.reuses, strict=True)
     )
     lines = [f"{indent}slice ({made})"]
+    lines += [f"{indent}  keeps {short_type(each.dtype, each.shape)} {each.name}" for each in loop.kept]
     for piece in loop.pieces:
         taken = ", ".join(
             f"{param} = {name}{_window(window)}" for param, (name, window) in zip(piece.params, piece.args, strict=True)
         )
+        taken = ", ".join([taken] * bool(taken) + [f"{each.value} = {each.memory}" for each in piece.takes])
         lines.append(f"{indent}  {piece.count} × with {taken}")
         lines += _ops(piece.ops, indent + "    ")
         tiles = zip(loop.results, piece.tiles, piece.returns, strict=True)
-        lines += [f"{indent}    {name}{_window(tile)} = {made}" for name, tile, made in tiles]
+        lines += [f"{indent}    {name}{_window(tile)} = {made}" for name, tile, made in tiles if made is not None]
+        lines += [f"{indent}    {each.memory} = {each.value}" for each in piece.keeps]
     return lines
 
 

@@ -94,6 +94,37 @@ class Window:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """What one iteration of a loop hands on to the next.
+
+    Attributes:
+        memory: which of the loop's `kept` it lies in.
+        value: what the body calls it.
+        shape: at most as large as the memory.
+        has_both: whether some of it is made and some of it was taken, so that it cannot be made where that lies.
+    """
+
+    memory: str
+    value: str
+    shape: tuple[int, ...]
+    has_both: bool = False
+
+
+@dataclass(frozen=True)
+class KeptMemory:
+    """Memory of a loop for what its iterations hand on: the most that lies in it."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def spec(self) -> TensorSpec:
+        """Its name, shape and dtype."""
+        return TensorSpec(self.name, self.shape, dtype_named(self.dtype))
+
+
+@dataclass(frozen=True)
 class Piece:
     """Iterations of a loop that run the same operators.
 
@@ -102,16 +133,37 @@ class Piece:
         args: for each parameter, the value outside and the window through which an iteration sees it; None for all.
         params: what the body calls them.
         ops: the body; its values are visible to no one else.
-        returns: the values of the body that go into the loop's results.
-        tiles: for each result, where they go.
+        returns: for each result of the loop, the value of the body that goes into it; None where it makes none of it.
+        tiles: where it goes.
+        takes: what the iteration before handed on, with the names of further parameters.
+        keeps: values of the body that the next iteration takes.
     """
 
     count: int
     args: tuple[tuple[str, Window | None], ...]
     params: tuple[str, ...]
     ops: tuple[Op, ...]
-    returns: tuple[str, ...]
-    tiles: tuple[Window, ...]
+    returns: tuple[str | None, ...]
+    tiles: tuple[Window | None, ...]
+    takes: tuple[Kept, ...] = ()
+    keeps: tuple[Kept, ...] = ()
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """The values of the body that are needed after it."""
+        return *(name for name in self.returns if name is not None), *(each.value for each in self.keeps)
+
+    def lies_in_place(self, kept: Kept) -> bool:
+        """Whether what is kept can be made where what was taken lies: nothing reads that any more by then.
+
+        Within one graph the operators stand in such an order; the parts of a loop inside read and write in turn.
+        """
+        if kept.has_both:
+            return False
+        taken = {each.value for each in self.takes if each.memory == kept.memory}
+        read = max((index for index, op in enumerate(self.ops) if not taken.isdisjoint(op.args)), default=-1)
+        made = next((index for index, op in enumerate(self.ops) if kept.value in op.results), -1)
+        return read < made or (read == made >= 0 and isinstance(self.ops[made], Call))
 
 
 @dataclass(frozen=True)
@@ -122,6 +174,7 @@ class SliceLoop:
         results: the names of the values that it makes, with their shapes and dtypes.
         reuses: for each result, the argument whose memory it takes over, or None. Nothing needs that argument later,
             and an iteration sees of it just what it writes.
+        kept: memory for what iterations hand on to each other, from the first to the last.
     """
 
     results: tuple[str, ...]
@@ -129,6 +182,7 @@ class SliceLoop:
     dtypes: tuple[str, ...]
     pieces: tuple[Piece, ...]
     reuses: tuple[str | None, ...]
+    kept: tuple[KeptMemory, ...] = ()
 
     @property
     def specs(self) -> tuple[TensorSpec, ...]:

@@ -146,18 +146,23 @@ class _Run:
                 results.append(values[reused].view(spec.shape))
             else:
                 results.append(torch.empty(spec.shape, dtype=spec.dtype, device=self._ready.device))
+        kept: dict[str, torch.Tensor] = {}
         for piece in loop.pieces:
             seen = {
                 param for param, (_, window) in zip(piece.params, piece.args, strict=True) if not _is_copied(window)
             }
-            steps = self._ready.steps(id(piece), piece.ops, set(piece.returns), seen)
+            steps = self._ready.steps(id(piece), piece.ops, set(piece.made), seen)
             for k in range(piece.count):
                 local = {
                     param: values[name] if window is None else part(values[name], window, k)
                     for param, (name, window) in zip(piece.params, piece.args, strict=True)
                 }
+                local |= {each.value: kept.pop(each.memory) for each in piece.takes}
                 self.ops(steps, local)
+                kept = {each.memory: local[each.value] for each in piece.keeps}
                 for result, window, name in zip(results, piece.tiles, piece.returns, strict=True):
+                    if window is None or name is None:
+                        continue
                     target = _narrowed(result, window, k)
                     target.copy_(local[name].reshape(target.shape))
                 local.clear()  # the next part finds no memory of this one

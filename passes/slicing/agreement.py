@@ -37,7 +37,8 @@ def agreeing(
             }
             tiling = group.tiling_of(loop)
             for parts in choices(tiling.size, tiling.unit, tiling.period):
-                if parts.step not in steps or parts == cut.parts:
+                unsettles = parts.step % tiling.period and not cut.parts.step % tiling.period
+                if parts.step not in steps or parts == cut.parts or unsettles:
                     continue
                 changed = [
                     groups.recut(other, loop, parts) if index in alike else other

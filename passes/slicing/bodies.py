@@ -10,6 +10,7 @@ import torch
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_arg
 
+from penstock.passes.analysis.axes import Axis
 from penstock.passes.analysis.axes.reductions import MERGES
 from penstock.passes.analysis.axes.rules import Part, crop, make_part
 from penstock.passes.core.graphs import eliminate_dead_nodes, make_module
@@ -17,8 +18,10 @@ from penstock.passes.core.program import attribute
 from penstock.passes.core.shapes import fake_like, infer, shape_of
 from penstock.passes.core.source import inherit
 from penstock.passes.slicing.forms import restored
-from penstock.passes.slicing.parts import Parts
-from penstock.passes.slicing.tiling import PART_OF, Spans, Tiling, Window, clipped, looked_at
+from penstock.passes.slicing.parts import Parts, Range
+from penstock.passes.slicing.rows import Rows
+from penstock.passes.slicing.spans import Spans, Window, clipped
+from penstock.passes.slicing.tiling import PART_OF, Tiling, looked_at
 
 aten = torch.ops.aten
 
@@ -28,14 +31,18 @@ class Body:
     """The graph of one part.
 
     Attributes:
-        module: takes `whole`, then `windows`; returns the tiles of the tiling's outputs.
+        module: takes `whole`, then `windows`, then `taken`; returns the tiles of the spans, then `kept`.
         whole: the values that it takes as they are.
         windows: the values that it takes in parts.
+        taken: those of which it takes what the part before it kept.
+        kept: those of which it keeps something for the next part.
     """
 
     module: GraphModule
     whole: tuple[Node, ...]
     windows: tuple[Window, ...]
+    taken: tuple[Node, ...]
+    kept: tuple[Node, ...]
 
 
 def outline(
@@ -76,13 +83,11 @@ def part_of(module: GraphModule, tiling: Tiling, found: Spans, name: str, reduct
                 if source.op != "get_attr":
                     whole.setdefault(source, source)
     whole = {source: builder.placeholder(source, source.meta["val"]) for source in whole}
-    taken: dict[Window, Any] = {}
-    for window in windows:
-        source, axis = window
-        low, high = found.windows[window]
-        shape = axis.resized(shape_of(source), high - low)
-        taken[window] = builder.placeholder(source, torch.empty(shape, dtype=source.meta["val"].dtype, device="meta"))
-    env: dict[Node, Any] = {}
+    seen: dict[Window, Any] = {}
+    for source, axis in windows:
+        seen[source, axis] = builder.part(source, axis, found.windows[source, axis])
+    taken = {node: builder.part(node, tiling.axes[node], each) for node, each in found.taken.items()}
+    rows = Rows(tiling, found, taken)
     for node in running:
         emit = builder.at(node)
         tensors: dict[str, Any] = {}
@@ -94,27 +99,22 @@ def part_of(module: GraphModule, tiling: Tiling, found: Spans, name: str, reduct
             (low, high), _ = clipped(need, found.made[node])
             if low >= high:
                 tensors[key] = None
-                continue
-            held, base = (
-                (env[source], found.made[source])
-                if source in sliced
-                else (taken[source, need.axis], found.windows[source, need.axis])
-            )
-            tensors[key] = crop(emit, held, need.axis, base[1] - base[0], low - base[0], high - base[0])
+            elif source in sliced:
+                tensors[key] = rows.read(emit, node, key, low, high)
+            else:
+                base = found.windows[source, need.axis]
+                held = seen[source, need.axis]
+                tensors[key] = crop(emit, held, need.axis, base[1] - base[0], low - base[0], high - base[0])
         made = found.made[node]
         part = Part(node, tiling.axes[node], made[0], made[1], found.padding[node])
-        env[node] = make_part(part, emit, tensors)
-    results = []
-    for output in tiling.outputs:
-        base, own = found.made[output], found.tiles[output]
-        axis = tiling.axes[output]
-        emit = builder.at(output)
-        results.append(crop(emit, env[output], axis, base[1] - base[0], own[0] - base[0], own[1] - base[0]))
-    if reduction is not None:
+        rows.add(emit, node, make_part(part, emit, tensors))
+    results = [rows.tile(builder.at(output), output) for output in found.tiles]
+    if reduction is not None and results:
         emit = builder.at(reduction)
         part = emit(reduction.target, *map_arg(reduction.args, lambda _: results[0]), **reduction.kwargs)
         results = [emit(aten.reshape.default, part, [1, *shape_of(part)])]
-    return Body(builder.finish(results, name), tuple(whole), windows)
+    kept = rows.kept(builder.at(running[-1]))
+    return Body(builder.finish([*results, *kept], name), tuple(whole), windows, tuple(taken), tuple(found.kept))
 
 
 def merge_of(module: GraphModule, reduction: Node, parts: Parts, name: str) -> GraphModule:
@@ -144,6 +144,11 @@ class _Builder:
         node = self._graph.placeholder(source.name if count == 1 else f"{source.name}_{count}")
         node.meta["val"] = fake_like(value)
         return node
+
+    def part(self, source: Node, axis: Axis, positions: Range) -> Node:
+        """A placeholder for some positions of a value."""
+        shape = axis.resized(shape_of(source), positions[1] - positions[0])
+        return self.placeholder(source, torch.empty(shape, dtype=source.meta["val"].dtype, device="meta"))
 
     def weight(self, source: Node) -> Node:
         name = str(source.target)

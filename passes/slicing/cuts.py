@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from pydantic import BaseModel, ConfigDict, PositiveInt
 from torch.fx import Node
 
+from penstock.passes.analysis.axes import WholeError
 from penstock.passes.analysis.memory import Attention
 from penstock.passes.slicing.estimates import BYTES_PER_SECOND, LAUNCH, part_seconds
 from penstock.passes.slicing.kernels import Kernels, cost, of_parts
 from penstock.passes.slicing.parts import Parts
-from penstock.passes.slicing.tiling import Spans, Tiling, spans
+from penstock.passes.slicing.spans import Spans, clipped, indices, kept_extents, spans_of
+from penstock.passes.slicing.tiling import Tiling
 from penstock.passes.slicing.timeline import part_bytes
 
 if TYPE_CHECKING:
@@ -24,13 +27,25 @@ if TYPE_CHECKING:
 _NEIGHBOURS = 4  # that are looked at, at most
 
 
+class CutRecipe(BaseModel):
+    """A loop: how many parts, whether they keep halos (see `Cut`), and the bytes to which each is cut again."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    parts: PositiveInt
+    keeps_halos: bool = False
+    again: PositiveInt | None = None
+
+
 @dataclass(frozen=True)
 class Cut:
     """A loop over parts.
 
     Attributes:
         parts: of the axis of the loop's tiling.
-        bytes: the most alive at once that belongs to one part.
+        keeps_halos: whether each part keeps what the next one needs again, instead of making it again.
+        bytes: the most alive at once that belongs to one part, with what parts keep.
+        kept_bytes: what parts keep.
         seconds: the time that making it in parts adds, as estimated.
         flops: the arithmetic that is done again.
         kernels: of all the graphs that the parts need, about.
@@ -38,7 +53,9 @@ class Cut:
     """
 
     parts: Parts
+    keeps_halos: bool = False
     bytes: int = 0
+    kept_bytes: int = 0
     seconds: float = 0.0
     flops: float = 0.0
     kernels: Kernels = frozenset()
@@ -50,24 +67,27 @@ class Cut:
         return cost(self.seconds, self.kernels)
 
     @property
-    def recipe(self) -> tuple[int, int | None]:
-        """How many parts, and the bytes to which each is cut again, or None."""
-        return self.parts.count, self.bytes if self.inner is not None else None
+    def recipe(self) -> CutRecipe:
+        """What describes it."""
+        again = self.bytes if self.inner is not None else None
+        return CutRecipe(parts=self.parts.count, keeps_halos=self.keeps_halos, again=again)
 
 
 class Estimate:
     """A loop whose parts run as they are; what it costs is found out as far as it is asked for.
 
     Args:
+        keeps: whether parts keep what the next one needs again.
         reduction: what is kept of each part in a sweep; None where the parts are.
 
     Raises:
         WholeError: by everything, where there cannot be these parts.
     """
 
-    def __init__(self, tiling: Tiling, parts: Parts, attention: Attention, reduction: Node | None) -> None:
+    def __init__(self, tiling: Tiling, parts: Parts, keeps: bool, attention: Attention, reduction: Node | None) -> None:
         self._tiling = tiling
         self._parts = parts
+        self._keeps = keeps
         self._attention: Attention = attention
         self._reduction = reduction
 
@@ -81,8 +101,14 @@ class Estimate:
 
     @cached_property
     def bytes(self) -> int:
-        """The most alive at once that belongs to one part."""
-        return max(self._usual_bytes, *(self._bytes_of(part) for part in self._others))
+        """The most alive at once that belongs to one part, with what parts keep."""
+        kept = self.kept_bytes - _kept_bytes(self._tiling, [self._usual])
+        return max(self._usual_bytes + kept, *(self._bytes_of(part) + self.kept_bytes for part in self._others))
+
+    @cached_property
+    def kept_bytes(self) -> int:
+        """What parts keep."""
+        return _kept_bytes(self._tiling, [self._usual, *self._others])
 
     @cached_property
     def cut(self) -> Cut:
@@ -102,6 +128,7 @@ class Estimate:
             seconds += max(0.0, taken - once * facts[node].seconds)
             seconds += (parts.count - once) * LAUNCH * (facts[node].seconds > 0)
             flops += max(0.0, positions / tiling.axes[node].size - once) * facts[node].flops
+        seconds += parts.count * _seconds_to_keep(tiling, usual)
         for source, axis in usual.windows:
             if not axis.is_contiguous(facts[source].shape):
                 seconds += 2 * facts[source].bytes / BYTES_PER_SECOND
@@ -109,28 +136,35 @@ class Estimate:
             if not tiling.axes[output].is_contiguous(facts[output].shape):
                 seconds += 2 * facts[output].bytes / BYTES_PER_SECOND
         kernels = of_parts(tiling, [usual, *self._others], reduction, parts.count)
-        return Cut(parts, self.bytes, seconds, flops, kernels)
+        return Cut(parts, self._keeps, self.bytes, self.kept_bytes, seconds, flops, kernels)
 
     @cached_property
     def _usual(self) -> Spans:
-        return middle(self._tiling, self._parts)
+        return middle(self._tiling, self._parts, self._keeps)
 
     @cached_property
     def _others(self) -> list[Spans]:
-        return list(others(self._tiling, self._parts))
+        return list(others(self._tiling, self._parts, self._keeps))
 
     @cached_property
     def _usual_bytes(self) -> int:
-        return self._bytes_of(self._usual)
+        return self._bytes_of(self._usual) + _kept_bytes(self._tiling, [self._usual])
 
     def _bytes_of(self, part: Spans) -> int:
         kept = self._parts.count * self._tiling.facts[self._reduction].bytes if self._reduction is not None else 0
         return part_bytes(self._tiling, part, self._attention) + kept
 
 
-def middle(tiling: Tiling, parts: Parts) -> Spans:
-    """What a part far from the borders touches."""
-    return spans(tiling, *parts.range(_middle(parts)))
+def middle(tiling: Tiling, parts: Parts, keeps: bool) -> Spans:
+    """What a part far from the borders touches.
+
+    Raises:
+        WholeError: there cannot be these parts.
+    """
+    found = spans_of(tiling, parts, _middle(parts), keeps)
+    if not found.made:
+        raise WholeError("a part would have nothing to make")
+    return found
 
 
 def _middle(parts: Parts) -> int:
@@ -142,19 +176,44 @@ def _cycle(tiling: Tiling, parts: Parts) -> int:
     return tiling.period // math.gcd(tiling.period, parts.step)
 
 
-def others(tiling: Tiling, parts: Parts) -> Iterator[Spans]:
+def others(tiling: Tiling, parts: Parts, keeps: bool) -> Iterator[Spans]:
     """What parts touch that may be unlike the one in the middle.
 
     These are the first and the last, of which there are two where the last is smaller, for both may reach beyond the
-    border; and where steps are no whole periods, the neighbours of the one in the middle.
+    border; and where steps are no whole periods, the neighbours of the one in the middle. Where halos are kept, one of
+    the parts before the first and the last but one are others too.
     """
-    yield spans(tiling, *parts.range(0))
     at = _middle(parts)
-    for index in range(at + 1, min(at + min(_cycle(tiling, parts), _NEIGHBOURS), parts.count - 2)):
-        yield spans(tiling, *parts.range(index))
-    if not parts.is_even and parts.count > 2:
-        yield spans(tiling, *parts.range(parts.count - 2))
-    yield spans(tiling, *parts.range(parts.count - 1))
+    near = range(at + 1, min(at + min(_cycle(tiling, parts), _NEIGHBOURS), parts.count - 2))
+    places = [-1] if indices(tiling, parts, keeps)[0] < 0 else []
+    places += [0, *near]
+    if parts.count > 2 and (keeps or not parts.is_even):
+        places.append(parts.count - 2)
+    for place in (*places, parts.count - 1):
+        found = spans_of(tiling, parts, place, keeps)
+        if found.made:
+            yield found
+
+
+def _kept_bytes(tiling: Tiling, found: Iterable[Spans]) -> int:
+    extents = kept_extents(found)
+    return sum(tiling.facts[node].bytes * extent // tiling.axes[node].size for node, extent in extents.items())
+
+
+def _seconds_to_keep(tiling: Tiling, part: Spans) -> float:
+    """How long it takes to join what was kept to what is made, and to keep that for the next part."""
+    copied, launches = _kept_bytes(tiling, [part]), len(part.kept)
+    joined = set()
+    for node, made in part.made.items():
+        for key, source in tiling.sources[node].items() if part.taken else ():
+            need = tiling.needs[node][key]
+            if need is None or source not in part.taken:
+                continue
+            (low, high), _ = clipped(need, made)
+            if part.is_joined(source, low, high) and (source, low, high) not in joined:
+                joined.add((source, low, high))
+                copied += tiling.facts[source].bytes * (high - low) // need.axis.size
+    return 2 * copied / BYTES_PER_SECOND + (launches + len(joined)) * LAUNCH
 
 
 def _seconds_of_part(tiling: Tiling, node: Node, extent: int) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch.fx import GraphModule, Node
@@ -13,13 +13,14 @@ from penstock.passes.analysis.axes import Axis, WholeError
 from penstock.passes.analysis.axes.reductions import MERGES
 from penstock.passes.analysis.memory import Attention
 from penstock.passes.core.aliases import Buffer, buffers_of
-from penstock.passes.slicing.bodies import outline, part_of
-from penstock.passes.slicing.cuts import Cut, Estimate, middle, others
-from penstock.passes.slicing.kernels import OPERATOR, Kernels, of_nodes
-from penstock.passes.slicing.parts import Parts, choices, ladder, with_count
+from penstock.passes.slicing.bodies import outline
+from penstock.passes.slicing.cuts import Cut, CutRecipe
+from penstock.passes.slicing.kernels import Kernels, of_nodes
+from penstock.passes.slicing.loops import Loop, Loops
+from penstock.passes.slicing.parts import Parts
 from penstock.passes.slicing.reuse import Memory
 from penstock.passes.slicing.tiling import Tiler, Tiling, looked_at
-from penstock.passes.slicing.timeline import Timeline, gathered_bytes, run_peak
+from penstock.passes.slicing.timeline import Timeline, run_peak
 
 if TYPE_CHECKING:
     from penstock.passes.slicing.planner import Planner, Schedule
@@ -116,16 +117,6 @@ class _Frame:
         return self.before <= budget and self.base <= budget
 
 
-class _Loop(NamedTuple):
-    """Which loop of which run: that of a reduction, or the main one, after reductions or without any."""
-
-    start: int
-    stop: int
-    axis: Axis
-    sweeping: bool
-    reduction: Node | None = None
-
-
 class _Tried(NamedTuple):
     """The last run tried of those that end at one border and are cut along one axis.
 
@@ -166,8 +157,7 @@ class Groups:
         self.facts = self._tiler.facts
         self._tilings: dict[tuple[int, int, Axis, bool], Tiling | None] = {}
         self._frames: dict[tuple[int, int, Axis, bool], _Frame] = {}
-        self._parts: dict[tuple[_Loop, Parts], Estimate] = {}
-        self._inner: dict[tuple[_Loop, Parts, int], Planner] = {}
+        self._loops = Loops(module, attention, inner)
         self._shorter: dict[tuple[int, Node, Axis], _Tried] = {}
         self._before: dict[tuple[int, int, Axis, bool], Planner] = {}
         self._memory = Memory(line, self.views, self.facts)
@@ -229,13 +219,15 @@ class Groups:
                     continue
             sweeps: list[Cut] = []
             for sweep in tiling.sweeps:
-                cut = self._cut(_Loop(start, stop, axis, True, sweep.node), sweep.tiling, budget - frame.before, depth)
+                cut = self._loops.cut(
+                    Loop(start, stop, axis, True, sweep.node), sweep.tiling, budget - frame.before, depth
+                )
                 if cut is None:
                     break
                 sweeps.append(cut)
             if len(sweeps) < len(tiling.sweeps):
                 continue
-            cut = self._cut(_Loop(start, stop, axis, sweeping), tiling, budget - frame.base, depth)
+            cut = self._loops.cut(Loop(start, stop, axis, sweeping), tiling, budget - frame.base, depth)
             if cut is not None:
                 return self._assembled(start, stop, axis, tiling, frame, cut, tuple(sweeps), hoist)
         return None
@@ -253,8 +245,8 @@ class Groups:
         self,
         run: tuple[int, int],
         dim: int,
-        cut: tuple[int, int | None],
-        sweeps: Sequence[tuple[int, int | None]],
+        cut: CutRecipe,
+        sweeps: Sequence[CutRecipe],
         hoisted: int | None,
         depth: int = 1,
     ) -> Group:
@@ -263,7 +255,7 @@ class Groups:
         Args:
             run: the operators start … stop-1.
             dim: of the largest result of the run.
-            cut: the parts of the main loop, and the bytes to which each is cut again.
+            cut: the main loop.
             sweeps: likewise for each sweep.
             hoisted: the bytes to which what is hoisted is cut; None where it runs as it is.
             depth: how often parts that are cut again may be cut, this time included.
@@ -292,21 +284,12 @@ class Groups:
         if hoisted is not None and not made_before:
             raise WholeError(f"what runs before it cannot be cut to {hoisted} bytes")
         loops = [
-            self._given_cut(_Loop(start, stop, axis, True, sweep.node), sweep.tiling, *each, depth)
+            self._loops.given(Loop(start, stop, axis, True, sweep.node), sweep.tiling, each, depth)
             for sweep, each in zip(tiling.sweeps, sweeps, strict=True)
         ]
-        main = self._given_cut(_Loop(start, stop, axis, bool(sweeps)), tiling, *cut, depth)
+        main = self._loops.given(Loop(start, stop, axis, bool(sweeps)), tiling, cut, depth)
         hoist = made_before or None
         return self._assembled(start, stop, axis, tiling, frame, main, tuple(loops), hoist)
-
-    def _given_cut(self, loop: _Loop, tiling: Tiling, count: int, again: int | None, depth: int) -> Cut:
-        parts = with_count(tiling.size, tiling.unit, tiling.period, count)
-        if again is None:
-            return self._part(loop, tiling, parts).cut
-        cut = self._again(loop, tiling, parts, again, depth, borders=True)
-        if cut is None:
-            raise WholeError(f"its parts cannot be cut again to {again} bytes")
-        return cut
 
     def alike(self, group: Group, offset: int) -> Group:
         """A group for a run that is like another one's, some operators further on."""
@@ -322,9 +305,10 @@ class Groups:
         """A group one of whose loops, by its place among them, has other parts; None where there cannot be these."""
         tiling, is_sweep = group.tiling_of(loop), loop < len(group.sweeps)
         reduction = group.tiling.sweeps[loop].node if is_sweep else None
-        key = _Loop(group.start, group.stop, group.axis, bool(group.sweeps), reduction)
+        keeps = group.cuts[loop].keeps_halos
+        key = Loop(group.start, group.stop, group.axis, bool(group.sweeps), reduction, keeps)
         try:
-            cut = self._part(key, tiling, parts).cut
+            cut = self._loops.part(key, tiling, parts).cut
         except WholeError:
             return None
         cuts = [*group.cuts[:loop], cut, *group.cuts[loop + 1 :]]
@@ -381,116 +365,3 @@ class Groups:
         if key not in self._before:
             self._before[key] = self._inner_planner(self.hoisted(tiling, key[1], "before")[0])
         return self._before[key].plan(room, depth - 1)
-
-    def _cut(self, loop: _Loop, tiling: Tiling, room: int, depth: int) -> Cut | None:
-        """The cheapest parts that need no more than some bytes."""
-
-        def fits(parts: Parts, borders: bool = True) -> bool:
-            part = self._part(loop, tiling, parts)
-            try:
-                return part.fits(room) if borders else part.usually_fits(room)
-            except WholeError:  # so thin that a part is nothing but padding
-                return False
-
-        def first(of: Sequence[Parts]) -> int:
-            at = _first(of, partial(fits, borders=False))
-            return next((place for place in range(at, len(of)) if fits(of[place])), len(of))
-
-        rungs = [*ladder(tiling.size, tiling.unit, tiling.period)]
-        while rungs and not fits(rungs[-1]):
-            if self._is_possible(loop, tiling, rungs[-1], room):
-                return self._nested(loop, tiling, room, depth, rungs) if depth else None
-            rungs.pop()
-        if not rungs:
-            return None
-        at = first(rungs)
-        tried = rungs[at : at + 1] if rungs[at].is_even else rungs[at : at + 2]
-        if at and self._may_gain(loop, tiling, rungs[at - 1], rungs[at]):
-            known = choices(tiling.size, tiling.unit, tiling.period)
-            between = [*known[known.index(rungs[at - 1]) + 1 : known.index(rungs[at])]]
-            if rungs[at].step % tiling.period == 0:
-                between = [each for each in between if each.step % tiling.period == 0]
-            tried += between[first(between) :][:1]
-        return min((self._part(loop, tiling, each).cut for each in tried if fits(each)), key=lambda cut: cut.cost)
-
-    def _is_possible(self, loop: _Loop, tiling: Tiling, parts: Parts, room: int) -> bool:
-        """Whether there can be parts that do not fit, as far as that matters."""
-        try:
-            self._part(loop, tiling, parts).fits(room)
-        except WholeError:
-            return False
-        return True
-
-    def _nested(self, loop: _Loop, tiling: Tiling, room: int, depth: int, rungs: Sequence[Parts]) -> Cut | None:
-        """Parts that are cut again: few large ones or many small ones, whichever adds less time."""
-        found: list[Cut] = []
-        low, high = 0, len(rungs) - 1
-        at = high
-        while low <= high:
-            cut = self._again(loop, tiling, rungs[at], room, depth, borders=False)
-            if cut is None and not found:
-                return None
-            if cut is None:
-                low = at + 1  # larger parts need more
-            else:
-                found.append(cut)
-                high = at - 1
-            at = (low + high) // 2
-        for cut in sorted(found, key=lambda each: each.cost):
-            checked = self._again(loop, tiling, cut.parts, room, depth, borders=True)
-            if checked is not None:
-                return checked
-        return None
-
-    def _again(self, loop: _Loop, tiling: Tiling, parts: Parts, room: int, depth: int, borders: bool) -> Cut | None:
-        """Parts that are cut again: the one in the middle, and with `borders` those that may be unlike it."""
-        try:
-            once = self._part(loop, tiling, parts).cut
-        except WholeError:
-            return None
-        held, seconds, worst, usual = 0, 0.0, None, None
-        kernels: set[int] = set()
-        for place, found in enumerate((middle(tiling, parts), *(others(tiling, parts) if borders else ()))):
-            key = (loop, parts, place)
-            if key not in self._inner:
-                body = part_of(self.module, tiling, found, "part", loop.reduction)
-                self._inner[key] = self._inner_planner(body.module)
-            gathered = sum(gathered_bytes(tiling, found, window) for window in found.windows)
-            inner = self._inner[key].adopted(usual, room - gathered) if usual is not None else None
-            inner = inner or self._inner[key].plan(room - gathered, depth - 1)
-            if inner is None:
-                return None
-            usual = usual or inner
-            if worst is None or gathered + inner.bytes > held:
-                held, worst = gathered + inner.bytes, inner
-            seconds = max(seconds, inner.seconds)
-            kernels |= inner.kernels
-        flops = once.flops + parts.count * (worst.flops if worst is not None else 0.0)
-        return Cut(parts, held, once.seconds + parts.count * seconds, flops, frozenset(kernels), worst)
-
-    def _part(self, loop: _Loop, tiling: Tiling, parts: Parts) -> Estimate:
-        """A loop whose parts run as they are."""
-        key = loop, parts
-        if key not in self._parts:
-            self._parts[key] = Estimate(tiling, parts, self._attention, loop.reduction)
-        return self._parts[key]
-
-    def _may_gain(self, loop: _Loop, tiling: Tiling, fewer: Parts, more: Parts) -> bool:
-        """Whether a number of parts in between may save more than one more kind of part costs."""
-        try:
-            least = self._part(loop, tiling, fewer).cut.cost
-        except WholeError:
-            return True
-        return self._part(loop, tiling, more).cut.cost - least > OPERATOR * len(tiling.sliced)
-
-
-def _first(rungs: Sequence[Parts], fits: Callable[[Parts], bool]) -> int:
-    """The first of ever thinner parts that fit; the number of them where none does."""
-    low, high = 0, len(rungs)
-    while low < high:
-        at = (low + high) // 2
-        if fits(rungs[at]):
-            high = at
-        else:
-            low = at + 1
-    return low

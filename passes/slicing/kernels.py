@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import torch
 from torch.fx import Node
 
 from penstock.passes.slicing.facts import Facts
-from penstock.passes.slicing.tiling import Spans, Tiling, clipped
+from penstock.passes.slicing.spans import Spans, clipped
+from penstock.passes.slicing.tiling import Tiling
 
+aten = torch.ops.aten
 Kernels = frozenset[int]
 """Fingerprints of operators, each of a target, of arguments that are no tensors, and of shapes."""
 
@@ -35,7 +38,7 @@ def of_parts(tiling: Tiling, parts: Iterable[Spans], reduction: Node | None, cou
     found = {kernel for part in parts for kernel in _of_part(tiling, part)}
     if reduction is not None:
         fact = tiling.facts[reduction]
-        extents = [part.tiles[output] for part in parts for output in tiling.outputs]
+        extents = [tile for part in parts for tile in part.tiles.values()]
         found.update(hash((fact.signature, fact.shape, high - low)) for low, high in extents)
         found.update(hash((fact.signature, fact.shape, count, step)) for step in range(_MERGE))
     return frozenset(found)
@@ -56,4 +59,8 @@ def _of_part(tiling: Tiling, part: Spans) -> Iterable[int]:
                 (first, last), padding = clipped(need, (low, high))
                 shape = (*need.axis.resized(shape, last - first), *(padding if any(padding) else ()))
             shapes.append(shape)
+            if need is not None and part.is_joined(source, first, last):
+                yield hash((aten.cat.default, shape))
         yield hash((fact.signature, tiling.axes[node].resized(fact.shape, high - low), *shapes))
+    for node, (low, high) in part.kept.items():
+        yield hash((aten.clone.default, tiling.axes[node].resized(tiling.facts[node].shape, high - low)))

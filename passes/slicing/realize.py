@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch.fx import GraphModule, Node
 
 from penstock.passes.analysis.axes import Axis
-from penstock.passes.core.program import Call, Op, Piece, SliceLoop, Window, placeholders, result_nodes
+from penstock.passes.core.program import (
+    Call,
+    Kept,
+    KeptMemory,
+    Op,
+    Piece,
+    SliceLoop,
+    Window,
+    placeholders,
+    result_nodes,
+)
 from penstock.passes.core.shapes import dtype_name, dtype_of, shape_of
 from penstock.passes.slicing.bodies import merge_of, outline, part_of
 from penstock.passes.slicing.cuts import Cut
 from penstock.passes.slicing.groups import Group
-from penstock.passes.slicing.parts import Parts, Range
+from penstock.passes.slicing.parts import Range
 from penstock.passes.slicing.planner import Planner, Schedule
-from penstock.passes.slicing.tiling import Spans, Sweep, Tiling, clipped, spans
+from penstock.passes.slicing.spans import Spans, clipped, indices, kept_extents, spans_of
+from penstock.passes.slicing.tiling import Sweep, Tiling
 from penstock.passes.slicing.timeline import gathered_bytes
 
 
@@ -115,12 +126,14 @@ class _Scope:
         for sweep, cut in zip(group.tiling.sweeps, group.sweeps, strict=True):
             yield from self._swept(sweep, cut, f"{name}_{sweep.node.name}")
         outputs = group.tiling.outputs
+        pieces, memory = self._pieces(group.tiling, group.cut, name)
         yield SliceLoop(
             results=tuple(self._value(node) for node in outputs),
             shapes=tuple(shape_of(node) for node in outputs),
             dtypes=tuple(dtype_name(dtype_of(node)) for node in outputs),
-            pieces=self._pieces(group.tiling, group.cut, name),
+            pieces=pieces,
             reuses=tuple(self._names[group.reuses[node]] if node in group.reuses else None for node in outputs),
+            kept=memory,
         )
 
     def _hoisted(self, group: Group, schedule: Schedule, name: str) -> Iterator[Op]:
@@ -146,54 +159,79 @@ class _Scope:
     def _swept(self, sweep: Sweep, cut: Cut, name: str) -> Iterator[Op]:
         node = sweep.node
         stacked = f"{name}.parts"
+        pieces, memory = self._pieces(sweep.tiling, cut, name, node)
         yield SliceLoop(
             results=(stacked,),
             shapes=((cut.parts.count, *shape_of(node)),),
             dtypes=(dtype_name(dtype_of(node)),),
-            pieces=self._pieces(sweep.tiling, cut, name, node),
+            pieces=pieces,
             reuses=(None,),
+            kept=memory,
         )
         merge = self._made.add(f"{name}_merge", merge_of(self._module, node, cut.parts, f"{name}_merge"))
         yield Call(merge, (stacked,), (self._value(node),))
 
-    def _pieces(self, tiling: Tiling, cut: Cut, name: str, reduction: Node | None = None) -> tuple[Piece, ...]:
-        runs = list(_runs(tiling, cut.parts))
+    def _pieces(
+        self, tiling: Tiling, cut: Cut, name: str, reduction: Node | None = None
+    ) -> tuple[tuple[Piece, ...], tuple[KeptMemory, ...]]:
+        """The pieces of a loop, and memory for what its parts keep."""
+        runs = list(_runs(tiling, cut))
         pieces: list[Piece] = []
         known: dict[Any, Piece] = {}  # by what their graphs depend on
         for key, first, step, count in runs:
-            done = sum(piece.count for piece in pieces)
-            if reduction is None:
-                tiles = [
-                    _window(tiling.axes[node], first.tiles[node], step.tiles[node], count) for node in tiling.outputs
-                ]
-            else:
+            done = sum(piece.count for piece in pieces if piece.tiles[0] is not None)
+            tiles = [
+                _window(tiling.axes[node], first.tiles[node], step.tiles[node], count) if node in first.tiles else None
+                for node in tiling.outputs
+            ]
+            if reduction is not None and first.tiles:
                 tiles = [Window(0, 1, cut.parts.count, 1, done, 1, 1)]
             if key not in known:
                 part = f"{name}_part" + (f"_{len(known)}" if len(runs) > 1 else "")
-                known[key] = self._piece(tiling, cut, first, part, reduction, len(tiles))
+                known[key] = self._piece(tiling, cut, first, name, part, reduction)
             windows = (_window(at[1], first.windows[at], step.windows[at], count) for at in first.windows)
             args = [(value, window and next(windows)) for value, window in known[key].args]
             pieces.append(replace(known[key], count=count, args=tuple(args), tiles=tuple(tiles)))
-        return tuple(pieces)
+        kept = kept_extents(first for _, first, _, _ in runs)
+        shapes = {node: tiling.axes[node].resized(shape_of(node), extent) for node, extent in kept.items()}
+        memory = (KeptMemory(_memory(name, node), dtype_name(dtype_of(node)), shape) for node, shape in shapes.items())
+        return tuple(pieces), tuple(memory)
 
-    def _piece(self, tiling: Tiling, cut: Cut, first: Spans, name: str, reduction: Node | None, results: int) -> Piece:
+    def _piece(self, tiling: Tiling, cut: Cut, first: Spans, loop: str, name: str, reduction: Node | None) -> Piece:
         """One iteration, whose results go nowhere yet."""
         body = part_of(self._module, tiling, first, name, reduction)
         args: list[tuple[str, Window | None]] = [(self._names[node], None) for node in body.whole]
         for at in body.windows:
             args.append((self._names[at[0]], _window(at[1], first.windows[at], first.windows[at], 1)))
         params = tuple(f"{name}.arg{index}" for index, _ in enumerate(args))
-        returns = tuple(f"{name}.result{index}" for index in range(results))
+        returns = tuple(
+            f"{name}.result{index}" if node in first.tiles else None for index, node in enumerate(tiling.outputs)
+        )
+
+        def kept(rows: Mapping[Node, Range], word: str) -> tuple[Kept, ...]:
+            shapes = [tiling.axes[node].resized(shape_of(node), high - low) for node, (low, high) in rows.items()]
+            each = enumerate(zip(rows, shapes, strict=True))
+            both = first.kept_of_both if rows is first.kept else {}
+            return tuple(Kept(_memory(loop, at), f"{name}.{word}{i}", shape, at in both) for i, (at, shape) in each)
+
+        takes, keeps = kept(first.taken, "taken"), kept(first.kept, "kept")
+        given = (*params, *(each.value for each in takes))
+        made = (*filter(None, returns), *(each.value for each in keeps))
         ops: tuple[Op, ...]
         if cut.inner is None:
-            ops = (Call(self._made.add(name, body.module), params, returns),)
+            ops = (Call(self._made.add(name, body.module), given, made),)
         else:
             planner = self._planner.inner(body.module)
             room = cut.bytes - sum(gathered_bytes(tiling, first, window) for window in first.windows)
+            room -= cut.kept_bytes
             depth = cut.inner.depth
             schedule = planner.adopted(cut.inner, room) or planner.plan(room, depth) or planner.least(depth=depth)
-            ops = self._made.ops(planner, schedule, params, returns, name)
-        return Piece(1, tuple(args), params, ops, returns, ())
+            ops = self._made.ops(planner, schedule, given, made, name)
+        return Piece(1, tuple(args), params, ops, returns, (), takes, keeps)
+
+
+def _memory(loop: str, node: Node) -> str:
+    return f"{loop}.kept.{node.name}"
 
 
 def _window(axis: Axis, first: Range, second: Range, count: int) -> Window:
@@ -203,15 +241,17 @@ def _window(axis: Axis, first: Range, second: Range, count: int) -> Window:
     return Window(axis.dim, axis.outer, axis.size, axis.inner, start, step, extent)
 
 
-def _runs(tiling: Tiling, parts: Parts) -> Iterator[tuple[Any, Spans, Spans, int]]:
+def _runs(tiling: Tiling, cut: Cut) -> Iterator[tuple[Any, Spans, Spans, int]]:
     """Parts that run the same graph on windows that move evenly: its key, the first part, the second, and how many."""
-    found = [spans(tiling, low, high) for low, high in parts.ranges()]
+    parts = cut.parts
+    every = (spans_of(tiling, parts, index, cut.keeps_halos) for index in indices(tiling, parts, cut.keeps_halos))
+    found = [part for part in every if part.made]
     keys = [_key(tiling, each) for each in found]
     at = 0
-    while at < parts.count:
+    while at < len(found):
         stop = at + 1
         while (
-            stop < parts.count
+            stop < len(found)
             and keys[stop] == keys[at]
             and _moved(found[stop - 1], found[stop]) == _moved(found[at], found[at + 1])
         ):
@@ -231,9 +271,11 @@ def _key(tiling: Tiling, part: Spans) -> tuple[Any, ...]:
                 continue
             (first, last), _ = clipped(need, (low, high))
             if first < last:
-                base = part.made.get(source) or part.windows[source, need.axis]
-                rows.append((key, first - base[0], last - first, low * need.num % need.den))
+                start = part.start(source, need.axis)
+                rows.append((key, first - start, last - first, low * need.num % need.den))
     rows += [(low - part.made[node][0], high - low) for node, (low, high) in part.tiles.items()]
+    for node, (low, high) in (*part.taken.items(), *part.kept.items()):
+        rows += [node, low - part.start(node, tiling.axes[node]), high - low]
     return tuple(rows)
 
 

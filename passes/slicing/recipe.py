@@ -7,7 +7,8 @@
 
 A group runs the operators from `first` to `last` in parts: its largest result is cut along `dim`. Parts are as even as
 their number allows, and the last may be smaller: 4 parts of 13 positions have 4, 4, 4 and 1. Where `again` is given,
-each part is cut again, to that many bytes. What a file says of bytes, seconds and operators is for the reader.
+each part is cut again, to that many bytes. With `keeps_halos`, each part keeps what the next one needs again; otherwise
+that is made again. What a file says of bytes, seconds and operators is for the reader.
 """
 
 from __future__ import annotations
@@ -23,20 +24,13 @@ from penstock.passes.analysis.memory import Attention
 from penstock.passes.core.errors import UsageError
 from penstock.passes.core.program import Program
 from penstock.passes.slicing.choose import DEPTH, Choice, planner_of
-from penstock.passes.slicing.cuts import Cut
+from penstock.passes.slicing.cuts import CutRecipe
 from penstock.passes.slicing.groups import Group
 from penstock.passes.slicing.planner import Planner
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class CutRecipe(_Strict):
-    """A loop: how many parts, and the bytes to which each is cut again."""
-
-    parts: PositiveInt
-    again: PositiveInt | None = None
 
 
 class GroupRecipe(_Strict):
@@ -110,8 +104,8 @@ def _group_recipe(planner: Planner, group: Group) -> GroupRecipe:
         first=nodes[group.start].name,
         last=nodes[group.stop - 1].name,
         dim=group.axis.dim,
-        cut=_cut_recipe(group.cut),
-        sweeps=tuple(map(_cut_recipe, group.sweeps)),
+        cut=group.cut.recipe,
+        sweeps=tuple(cut.recipe for cut in group.sweeps),
         hoisted=group.hoist.bytes if group.hoist is not None else None,
         operators=group.stop - group.start,
         size=group.axis.extent,
@@ -120,11 +114,6 @@ def _group_recipe(planner: Planner, group: Group) -> GroupRecipe:
         seconds=round(group.seconds, 6),
         flops=round(group.flops),
     )
-
-
-def _cut_recipe(cut: Cut) -> CutRecipe:
-    parts, again = cut.recipe
-    return CutRecipe(parts=parts, again=again)
 
 
 def followed(program: Program, graph: str, recipe: GraphRecipe, attention: Attention) -> Choice:
@@ -145,15 +134,7 @@ def followed(program: Program, graph: str, recipe: GraphRecipe, attention: Atten
         if stop <= start or (groups and start < groups[-1].stop):
             raise UsageError(f"{said}: groups must follow each other in the order of the graph")
         try:
-            groups.append(
-                planner.groups.given(
-                    (start, stop), each.dim, _cut(each.cut), [_cut(cut) for cut in each.sweeps], each.hoisted, DEPTH
-                )
-            )
+            groups.append(planner.groups.given((start, stop), each.dim, each.cut, each.sweeps, each.hoisted, DEPTH))
         except WholeError as error:
             raise UsageError(f"{said}: {error}") from error
     return Choice(planner, planner.scheduled(groups), recipe.recompute_above)
-
-
-def _cut(recipe: CutRecipe) -> tuple[int, int | None]:
-    return recipe.parts, recipe.again

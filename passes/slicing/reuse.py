@@ -9,7 +9,8 @@ from torch.fx import Node
 from penstock.passes.analysis.axes import Axis, WholeError
 from penstock.passes.core.aliases import Buffer
 from penstock.passes.slicing.facts import Facts
-from penstock.passes.slicing.tiling import Tiling, Window, spans
+from penstock.passes.slicing.spans import Window, spans
+from penstock.passes.slicing.tiling import Tiling
 from penstock.passes.slicing.timeline import Timeline
 
 

@@ -19,18 +19,16 @@ from functools import cached_property
 import torch
 from torch.fx import Node
 
-from penstock.passes.analysis.axes import Axis, CoarserError, Reach, WholeError, reach
+from penstock.passes.analysis.axes import Axis, CoarserError, WholeError, reach
 from penstock.passes.analysis.axes.reductions import reduces
 from penstock.passes.analysis.axes.rules import Needs
 from penstock.passes.core.aliases import is_view
 from penstock.passes.core.ops import ATTENTION
 from penstock.passes.core.shapes import value_of
 from penstock.passes.slicing.facts import Facts
-from penstock.passes.slicing.parts import Range, scale
+from penstock.passes.slicing.parts import scale
 
 aten = torch.ops.aten
-Window = tuple[Node, Axis]
-"""A value from before the loop, and the axis along which the loop takes it in parts."""
 PART_OF = "part_of"
 """In the meta of an operator of a part: the name of the operator that it is a part of, with what it crops and pads."""
 _TRIES = 12
@@ -52,6 +50,7 @@ class Tiling:
         sweeps: reductions that `sliced` needs whole, of values that `sliced` makes, in order; they run after `hoisted`.
         could_sweep: whether anything that is made whole is such a reduction.
         facts: about the nodes of the graph.
+        made, fronts: what `spans` found out about this tiling.
     """
 
     sliced: tuple[Node, ...]
@@ -64,6 +63,18 @@ class Tiling:
     sweeps: tuple[Sweep, ...] = ()
     could_sweep: bool = False
     facts: Facts = field(default_factory=Facts, compare=False, repr=False)
+    made: dict[Node, tuple[int, int]] = field(default_factory=dict, init=False, compare=False, repr=False)
+    fronts: dict[int, Mapping[Node, int]] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+    @cached_property
+    def has_halos(self) -> bool:
+        """Whether parts overlap in something that they make."""
+        return any(
+            need is not None and not need.is_parallel and source in self.needs
+            for node in self.sliced
+            for key, source in self.sources[node].items()
+            for need in (self.needs[node][key],)
+        )
 
     @cached_property
     def scales(self) -> Mapping[Node, Fraction]:
@@ -98,23 +109,6 @@ class Sweep:
 
     node: Node
     tiling: Tiling
-
-
-@dataclass
-class Spans:
-    """One part of a tiling: the positions of everything it touches.
-
-    Attributes:
-        made: the positions of each result that the part makes.
-        tiles: the positions of each output that are this part's own.
-        windows: the positions of each value from before the loop.
-        padding: for each operator and argument, what it needs beyond the borders.
-    """
-
-    made: dict[Node, Range] = field(default_factory=dict)
-    tiles: dict[Node, Range] = field(default_factory=dict)
-    windows: dict[Window, Range] = field(default_factory=dict)
-    padding: dict[Node, dict[str, tuple[int, int]]] = field(default_factory=dict)
 
 
 class Tiler:
@@ -269,52 +263,3 @@ def _leading_to(value: Node, tiling: Tiling) -> Tiling:
             needed.update(source for key, source in tiling.sources[node].items() if tiling.needs[node][key] is not None)
     sliced = tuple(node for node in tiling.sliced if node in needed)
     return replace(tiling, sliced=sliced, hoisted=(), outputs=(value,), size=tiling.axes[value].size)
-
-
-def spans(tiling: Tiling, low: int, high: int) -> Spans:
-    """What the part low … high-1 of the seed's axis touches.
-
-    Raises:
-        WholeError: the part has no positions of an output, or needs nothing of an argument but padding.
-    """
-    found = Spans()
-    for output, each in tiling.scales.items():
-        last = tiling.axes[output].size
-        tile = min(int(low * each), last), last if high == tiling.size else min(int(high * each), last)
-        if tile[0] >= tile[1]:
-            raise WholeError(f"a part would have nothing of '{output.name}'")
-        found.made[output] = found.tiles[output] = tile
-    sliced = set(tiling.sliced)
-    for node in reversed(tiling.sliced):
-        if node not in found.made:  # used by nothing but what is whole
-            continue
-        padding = found.padding.setdefault(node, {})
-        for key, source in tiling.sources[node].items():
-            need = tiling.needs[node][key]
-            if need is None:
-                continue
-            (first, last), padding[key] = clipped(need, found.made[node])
-            if first >= last and need.optional:
-                continue
-            if first >= last:
-                raise WholeError(f"a part of '{node.name}' would be nothing but padding")
-            if source in sliced:
-                found.made[source] = _joined(found.made.get(source), first, last)
-            else:
-                window = source, need.axis
-                found.windows[window] = _joined(found.windows.get(window), first, last)
-    return found
-
-
-def _joined(known: Range | None, first: int, last: int) -> Range:
-    return (first, last) if known is None else (min(known[0], first), max(known[1], last))
-
-
-def clipped(need: Reach, made: Range) -> tuple[Range, tuple[int, int]]:
-    """The positions that exist of those needed, and how many lie before and behind them."""
-    if need.is_parallel and made[1] <= need.axis.size:
-        return made, (0, 0)
-    first, last = need.needs(*made)
-    size = need.axis.size
-    low, high = min(max(first, 0), size), max(min(last, size), 0)
-    return (low, high), (0, 0) if need.optional else (low - first, last - high)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,8 @@ from penstock.passes.core.overwriting import takeovers
 from penstock.passes.core.program import placeholders, result_nodes
 from penstock.passes.core.shapes import value_of
 from penstock.passes.slicing.facts import Facts, counted
-from penstock.passes.slicing.tiling import PART_OF, Spans, Tiling, Window, clipped
+from penstock.passes.slicing.spans import Spans, Window, clipped
+from penstock.passes.slicing.tiling import PART_OF, Tiling
 
 aten = torch.ops.aten
 
@@ -135,61 +137,88 @@ def _origins(nodes: Sequence[Node]) -> Iterator[int]:
 
 
 def part_bytes(tiling: Tiling, found: Spans, attention: Attention) -> int:
-    """The most bytes alive inside of one part: results in parts, and gathered windows."""
+    """The most bytes alive inside of one part: results in parts, and gathered windows.
+
+    What the part takes from the one before it, and what it keeps, lies in memory of the loop; but what it keeps of both
+    is put together elsewhere.
+    """
     facts = tiling.facts
     running = [node for node in tiling.sliced if node in found.made]
     sizes: dict[object, int] = {}
-    first: dict[object, int] = {}
+    first: dict[object, int] = {}  # by moment: an operator, or the joining or the padding of what one reads
     last: dict[object, int] = {}
     owner: dict[Node, object] = {}  # what a result lies in
-    for index, node in enumerate(running):
-        low, high = found.made[node]
-        used: list[object] = []
+    used: dict[Node, list[tuple[Node, object]]] = {}  # the arguments that are not held outside, and what they lie in
+    moment_of: dict[Node, int] = {}
+    moments = 0
+    for node in running:
+        used[node] = []
         for key, source in tiling.sources[node].items():
             need = tiling.needs[node][key]
-            if source in owner and need is not None:
-                used.append(owner[source])
-            elif (source, need and need.axis) in found.windows:
-                used.append((source, need and need.axis))
-        for each in used:
-            if isinstance(each, tuple) and each not in first:
-                sizes[each] = gathered_bytes(tiling, found, each)
-                first[each] = 0  # parts are gathered before the first operator runs
-            last[each] = index
-        owner[node] = used[0] if facts[node].is_view and used else node
+            if need is None:
+                continue
+            (low, high), _ = clipped(need, found.made[node])
+            padding = sum(found.padding[node][key]) if node.target is not aten.constant_pad_nd.default else 0
+            holder: object = (source, need.axis)
+            if holder in found.windows and holder not in first:
+                sizes[holder] = gathered_bytes(tiling, found, (source, need.axis))
+                first[holder] = 0  # parts are gathered before the first operator runs
+            if source in tiling.needs:
+                holder = owner.get(source)
+                if found.is_joined(source, low, high):
+                    last[holder] = moments
+                    holder = (source, low, high)
+                    if holder not in first:
+                        sizes[holder] = facts[source].bytes * (high - low) // need.axis.size
+                        first[holder] = moments
+                        moments += 1
+                elif source in found.taken and low < found.taken[source][1]:
+                    holder = None
+            if padding:
+                last[holder] = moments
+                holder = (node, key)
+                sizes[holder] = facts[source].bytes * (high - low + padding) // need.axis.size
+                first[holder] = moments
+                moments += 1
+            if holder in first:
+                used[node].append((source, holder))
+        for _, holder in used[node]:
+            last[holder] = moments
+        owner[node] = used[node][0][1] if facts[node].is_view and used[node] else node
         if isinstance(owner[node], tuple) and facts.copies_when_dense(node):
             owner[node] = node
         if owner[node] is node:
+            low, high = found.made[node]
             sizes[node] = counted(facts[node].bytes * (high - low) // tiling.axes[node].size, facts.largest)
-            first[node] = index
-        last[owner[node]] = index
-    outputs = {owner[output] for output in tiling.outputs}
+            first[node] = moments
+        last[owner[node]] = moment_of[node] = moments
+        moments += 1
+    outputs = {owner[output] for output in found.tiles}
     for holder in outputs:
-        last[holder] = len(running) - 1
-    change = [0] * (len(running) + 1)
-    taken: set[object] = set()
-    for index, node in enumerate(running):
-        for key, source in tiling.sources[node].items() if owner[node] is node else ():
-            need = tiling.needs[node][key]
-            holder = owner.get(source, (source, need and need.axis)) if need is not None else None
-            dies = holder in sizes and holder not in outputs and last[holder] == index
+        last[holder] = moments - 1
+    change = [0] * (moments + 1)
+    over: set[object] = set()  # what a result takes the memory of
+    for node in running:
+        for source, holder in used[node] if owner[node] is node else ():
+            dies = holder not in outputs and last[holder] == moment_of[node]
             if dies and source in facts[node].overwritable and sizes[holder] == sizes[node]:
-                taken.add(holder)
+                over.add(holder)
                 break
     for holder, size in sizes.items():
         change[first[holder]] += size
-        change[last[holder] + (holder not in taken)] -= size
-    most = live = 0
-    for index, node in enumerate(running):
-        live += change[index]
-        extra = 0 if node.target is aten.constant_pad_nd.default else _padded_bytes(tiling, found, node)
+        change[last[holder] + (holder not in over)] -= size
+    live = list(itertools.accumulate(change))
+    most = max(live)
+    for node in running:
+        extra = 0
         if node.target is CAUSAL_ATTENTION:
             extra += _mask_bytes(tiling, found, node)
         if attention == "materialized" and score_bytes(node):
             low, high = found.made[node]
             extra += score_bytes(node) * (high - low) // tiling.axes[node].size
-        most = max(most, live + extra)
-    return most
+        most = max(most, live[moment_of[node]] + extra)
+    both = found.kept_of_both.items()
+    return most + sum(facts[node].bytes * (high - low) // tiling.axes[node].size for node, (low, high) in both)
 
 
 def gathered_bytes(tiling: Tiling, found: Spans, window: Window) -> int:
@@ -200,17 +229,6 @@ def gathered_bytes(tiling: Tiling, found: Spans, window: Window) -> int:
         return 0
     low, high = found.windows[window]
     return held.bytes * (high - low) // axis.size
-
-
-def _padded_bytes(tiling: Tiling, found: Spans, node: Node) -> int:
-    """Bytes of the copies of its arguments that an operator pads where the part meets a border."""
-    total = 0
-    for key, (before, after) in found.padding[node].items():
-        need = tiling.needs[node][key]
-        if need is not None and (before or after):
-            (low, high), _ = clipped(need, found.made[node])
-            total += tiling.facts[tiling.sources[node][key]].bytes * (high - low + before + after) // need.axis.size
-    return total
 
 
 def _mask_bytes(tiling: Tiling, found: Spans, node: Node) -> int:

@@ -12,6 +12,9 @@ import penstock
 from examples.zoo import ZOO
 from penstock.backends.runner import opencl_devices
 from penstock.passes.core.program import SliceLoop
+from penstock.passes.slicing.choose import Choice, planner_of
+from penstock.passes.slicing.cuts import CutRecipe
+from penstock.passes.slicing.recipe import SlicingPlan, recipe_of
 
 pytestmark = [pytest.mark.models, pytest.mark.native]
 
@@ -80,6 +83,46 @@ def test_a_last_part_that_is_smaller_equals_eager(target: str, tmp_path: Path) -
     artifact = penstock.compile(sliced, target, tmp_path / "net.penstock", cache=False)
     assert artifact.manifest.memory.arena_bytes <= 1.05 * penstock.memory(sliced).activation_bytes
     torch.testing.assert_close(penstock.load(artifact.path)(*args), expected, rtol=1e-4, atol=1e-4)
+
+
+class Sharpened(nn.Module):
+    """Convolutions with a skip around them, and an upsampling: parts overlap by many rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1) for _ in range(5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first, second, third, fourth, last = self.layers
+        x = x + second(nn.functional.silu(first(x)))
+        x = nn.functional.interpolate(x, scale_factor=2.0)
+        return last(x + fourth(nn.functional.silu(third(x))))
+
+
+@pytest.mark.parametrize("parts", [3, 8, 32])
+@pytest.mark.parametrize("target", ["llvm", "opencl"])
+def test_parts_that_keep_halos_equal_eager(target: str, parts: int, tmp_path: Path) -> None:
+    if target == "opencl" and not opencl_devices():
+        pytest.skip("no OpenCL device")
+    module, args = Sharpened(), (torch.randn(1, 8, 32, 16),)
+    program = penstock.capture(module, args)
+    last = len([node for node in program.graphs["main"].graph.nodes if node.op == "call_function"])
+    planner = planner_of(program, "main", "fused")
+    assert len(planner.line.nodes) == last
+    group = planner.groups.given((0, last), 2, CutRecipe(parts=parts, keeps_halos=True), [], None)
+    recipe = recipe_of(Choice(planner, planner.scheduled([group])))
+    path = tmp_path / "plan.json"
+    path.write_text(SlicingPlan(graphs={"main": recipe}).model_dump_json())
+    sliced = penstock.optimize(program, target, pipeline=[f"feature-slicing:plan={path}"])
+    (loop,) = (op for op in sliced.plan.ops() if isinstance(op, SliceLoop))
+    assert loop.kept
+    artifact = penstock.compile(sliced, target, tmp_path / "net.penstock", cache=False)
+    planned = penstock.memory(sliced).activation_bytes
+    assert artifact.manifest.memory.arena_bytes <= 1.05 * planned < 0.9 * penstock.memory(program).activation_bytes
+    loaded = penstock.load(artifact.path)
+    for _ in range(2):
+        with torch.no_grad():
+            torch.testing.assert_close(loaded(*args), module(*args), rtol=1e-4, atol=1e-4)
 
 
 class Patches(nn.Module):

@@ -163,3 +163,16 @@ def crop(emit: Emit, tensor: Any, axis: Axis, extent: int, low: int, high: int) 
     split = emit(aten.reshape.default, tensor, axis.split(shape, extent))
     part = emit(aten.slice.Tensor, split, axis.dim + 1, low, high)
     return emit(aten.reshape.default, part, axis.resized(shape, high - low))
+
+
+def join(emit: Emit, first: Any, second: Any, axis: Axis, extents: tuple[int, int]) -> Any:
+    """The positions of one tensor along an axis, and behind them those of another."""
+    aten = torch.ops.aten
+    if axis.outer == 1:
+        return emit(aten.cat.default, [first, second], axis.dim)
+    shape = tuple(value_of(first).shape)
+    split = [
+        emit(aten.reshape.default, each, axis.split(shape, extent))
+        for each, extent in zip((first, second), extents, strict=True)
+    ]
+    return emit(aten.reshape.default, emit(aten.cat.default, split, axis.dim + 1), axis.resized(shape, sum(extents)))

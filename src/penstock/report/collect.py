@@ -94,8 +94,8 @@ def _group(loop: SliceLoop, nodes: Sequence[NodeInfo], figures: MemoryFigures) -
     times: Counter[str] = Counter()
     for call, count in calls_of([loop]):
         times[call.graph] += count
-    first = {call.graph for call, _ in calls_of(loop.pieces[0].ops)}
-    window = loop.pieces[0].tiles[0]
+    first = {call.graph for call, _ in calls_of(max(loop.pieces, key=lambda piece: piece.count).ops)}
+    window = next(tile for piece in loop.pieces for tile in piece.tiles if tile is not None)
     return GroupInfo(
         results=tuple(name.partition(".")[2] or name for name in loop.results),
         axis=f"dim {window.dim} of {window.outer * window.size * window.inner}",

@@ -37,6 +37,8 @@ def test_an_operand_of_the_same_shape_and_dtype(build: GraphBuilder) -> None:
     assert overwritable(build(aten.exp.default, half)) == (), "the other half may be needed"
     turned = build(aten.transpose.int, x, 0, 1)
     assert overwritable(build(aten.exp.default, turned)) == (), "equal places are not equal bytes"
+    back = build(aten.transpose.int, build(aten.exp.default, turned), 0, 1)
+    assert overwritable(build(aten.exp.default, back)) == (), "in order in PyTorch, which stores it turned, only"
     square = build.argument(4, 4)
     assert overwritable(build(aten.add.Tensor, square, build(aten.transpose.int, square, 0, 1))) == ()
 

@@ -40,8 +40,12 @@ def captured(model: torch.nn.Module | Callable[..., Any], *args: torch.Tensor) -
     return capture_module(module.eval(), args)
 
 
-def in_parts(program: Program) -> Iterator[tuple[Axis, int, Program]]:
-    """The program with all of its operators in one loop, along each axis and in each number of parts that can be."""
+def in_parts(program: Program, keeps_halos: bool = False) -> Iterator[tuple[Axis, int, Program]]:
+    """The program with all of its operators in one loop, along each axis and in each number of parts that can be.
+
+    Args:
+        keeps_halos: whether parts keep halos; then just where there are any.
+    """
     planner = Planner(prepared(program.graphs["main"]))
     nodes = planner.line.nodes
     seed = planner.groups.made(0, len(nodes))[-1]
@@ -52,12 +56,13 @@ def in_parts(program: Program) -> Iterator[tuple[Axis, int, Program]]:
                 tiling = Tiler().tile(nodes, set(planner.groups.made(0, len(nodes))), seed, axis, sweeping)
             except WholeError:
                 continue
-            if sweeping and not tiling.sweeps:
+            if (sweeping and not tiling.sweeps) or (keeps_halos and not tiling.has_halos):
                 continue
             for parts in choices(tiling.size, tiling.unit):
                 with suppress(WholeError):  # a part of padding only
-                    sweeps = tuple(Cut(with_count(each.tiling.size, 1, 1, parts.count)) for each in tiling.sweeps)
-                    group = Group(0, len(nodes), (0, 0), axis, tiling, Cut(parts), sweeps)
+                    sizes = (with_count(each.tiling.size, 1, 1, parts.count) for each in tiling.sweeps)
+                    sweeps = tuple(Cut(each, keeps_halos) for each in sizes)
+                    group = Group(0, len(nodes), (0, 0), axis, tiling, Cut(parts, keeps_halos), sweeps)
                     yield axis, parts.count, realized(program, planner, planner.scheduled((group,)))
 
 

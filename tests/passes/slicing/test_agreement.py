@@ -4,6 +4,7 @@ import torch
 
 from penstock.passes.slicing.agreement import agreeing
 from penstock.passes.slicing.choose import planner_of
+from penstock.passes.slicing.cuts import CutRecipe
 from penstock.passes.slicing.planner import Planner, Schedule
 from tests.passes.slicing.slices import captured
 from tests.passes.slicing.test_kernels import feed_forward
@@ -13,7 +14,7 @@ def in_parts(planner: Planner, *counts: int) -> Schedule:
     """Each block of a model in so many parts."""
     blocks = enumerate(counts)
     return planner.scheduled(
-        [planner.groups.given((3 * at, 3 * at + 3), 1, (count, None), [], None) for at, count in blocks]
+        [planner.groups.given((3 * at, 3 * at + 3), 1, CutRecipe(parts=count), [], None) for at, count in blocks]
     )
 
 

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from penstock.passes.slicing.choose import planner_of
+from penstock.passes.slicing.cuts import CutRecipe
 from penstock.passes.slicing.kernels import of_nodes
 from tests.passes.slicing.slices import captured
 
@@ -27,6 +28,6 @@ def test_blocks_that_are_alike_have_the_same_kernels() -> None:
 
 def test_parts_of_another_size_have_kernels_of_their_own() -> None:
     planner = planner_of(captured(feed_forward(1), torch.randn(1, 65, 8)), "main", "fused")
-    even, uneven = (planner.groups.given((0, 3), 1, (count, None), [], None) for count in (5, 4))
+    even, uneven = (planner.groups.given((0, 3), 1, CutRecipe(parts=count), [], None) for count in (5, 4))
     assert len(even.kernels) == 3
     assert len(uneven.kernels) == 6

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from penstock.passes.analysis.axes import WholeError
+from penstock.passes.slicing.cuts import CutRecipe
 from penstock.passes.slicing.forms import prepared
 from penstock.passes.slicing.parts import choices
 from penstock.passes.slicing.planner import Planner, Schedule
@@ -114,10 +115,11 @@ class Layers(nn.Module):
 
 
 def cut_otherwise(planner: Planner, schedule: Schedule, random: Random) -> Schedule:
-    """The same groups in random numbers of parts, where these can be."""
+    """The same groups in random numbers of parts, with halos kept or made again, where these can be."""
 
-    def parts(tiling: Tiling) -> tuple[int, None]:
-        return random.choice(choices(tiling.size, tiling.unit, tiling.period)).count, None
+    def parts(tiling: Tiling) -> CutRecipe:
+        count = random.choice(choices(tiling.size, tiling.unit, tiling.period)).count
+        return CutRecipe(parts=count, keeps_halos=random.random() < 0.5)
 
     groups = []
     for group in schedule.groups:

@@ -8,6 +8,7 @@ from torch import nn
 
 from penstock.passes.analysis.memory import memory
 from penstock.passes.core.program import Program, SliceLoop
+from penstock.passes.slicing.cuts import CutRecipe
 from penstock.passes.slicing.forms import prepared
 from penstock.passes.slicing.planner import Planner
 from tests.passes.slicing.slices import assert_equal, captured, in_parts, realized
@@ -87,8 +88,8 @@ def test_uneven_parts_are_cut_again() -> None:
     program = captured(Attention(), torch.randn(7, 13, 16))
     planner = Planner(prepared(program.graphs["main"]), "materialized")
     run = 0, len(planner.line.nodes)
-    whole = planner.groups.given(run, 0, (3, None), [], None)
-    group = planner.groups.given(run, 0, (3, whole.cut.bytes // 2), [], None)
+    whole = planner.groups.given(run, 0, CutRecipe(parts=3), [], None)
+    group = planner.groups.given(run, 0, CutRecipe(parts=3, again=whole.cut.bytes // 2), [], None)
     assert group.cut.inner is not None
     result = realized(program, planner, planner.scheduled((group,)))
     assert tiles(result) == [{3, 1}]

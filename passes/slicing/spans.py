@@ -1,0 +1,221 @@
+"""Which positions of everything one part of a tiling touches.
+
+Parts along an axis on which operators look at neighbours overlap: a part of a stack of convolutions needs rows around
+it from all of them. Either each part makes its surroundings itself, or it goes on where the part before it ended and
+takes the rows that it needs again from what that part kept. The first repeats work, the second holds the kept rows all
+through the loop.
+
+Source: keeping them is how streams are filtered line by line, as Mullapudi et al., "Automatically Scheduling Halide
+Image Processing Pipelines", SIGGRAPH 2016, section 2 ("sliding window"), and the causal caches of video autoencoders
+do; what each value keeps follows from the reach of what reads it, whatever the graph.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from torch.fx import Node
+
+from penstock.passes.analysis.axes import Axis, Reach, WholeError
+from penstock.passes.slicing.parts import Parts, Range
+from penstock.passes.slicing.tiling import Tiling
+
+Window = tuple[Node, Axis]
+"""A value from before the loop, and the axis along which the loop takes it in parts."""
+
+
+@dataclass
+class Spans:
+    """One part of a tiling: the positions of everything it touches.
+
+    Attributes:
+        made: the positions of each result that the part makes.
+        tiles: the positions of each output that are this part's own.
+        windows: the positions of each value from before the loop.
+        padding: for each operator and argument, what it needs beyond the borders.
+        taken: the positions of results that it has from the part before; they end where those made begin.
+        kept: the positions of results that it hands on to the next part.
+    """
+
+    made: dict[Node, Range] = field(default_factory=dict)
+    tiles: dict[Node, Range] = field(default_factory=dict)
+    windows: dict[Window, Range] = field(default_factory=dict)
+    padding: dict[Node, dict[str, tuple[int, int]]] = field(default_factory=dict)
+    taken: dict[Node, Range] = field(default_factory=dict)
+    kept: dict[Node, Range] = field(default_factory=dict)
+
+    def start(self, source: Node, axis: Axis) -> int:
+        """The first position that the part has of what an operator reads."""
+        if source in self.taken:
+            return self.taken[source][0]
+        return (self.made.get(source) or self.windows[source, axis])[0]
+
+    @property
+    def kept_of_both(self) -> Mapping[Node, Range]:
+        """The positions to keep of results of which some were taken and some are made."""
+        return {node: each for node, each in self.kept.items() if self.is_joined(node, *each)}
+
+    def is_joined(self, source: Node, low: int, high: int) -> bool:
+        """Whether some positions are put together from what was taken and what is made."""
+        taken, made = self.taken.get(source), self.made.get(source)
+        return taken is not None and made is not None and low < taken[1] < high
+
+
+def spans(tiling: Tiling, low: int, high: int) -> Spans:
+    """What the part low … high-1 of the seed's axis touches when it makes its surroundings itself.
+
+    Raises:
+        WholeError: the part has no positions of an output, or needs nothing of an argument but padding.
+    """
+    found = Spans()
+    for output, each in tiling.scales.items():
+        last = tiling.axes[output].size
+        tile = min(int(low * each), last), last if high == tiling.size else min(int(high * each), last)
+        if tile[0] >= tile[1]:
+            raise WholeError(f"a part would have nothing of '{output.name}'")
+        found.made[output] = found.tiles[output] = tile
+    sliced = set(tiling.sliced)
+    for node in reversed(tiling.sliced):
+        if node in found.made:  # otherwise it is used by nothing but what is whole
+            for source, axis, first, last in _needed(tiling, node, found):
+                if source in sliced:
+                    found.made[source] = _joined(found.made.get(source), first, last)
+                else:
+                    found.windows[source, axis] = _joined(found.windows.get((source, axis)), first, last)
+    return found
+
+
+def spans_of(tiling: Tiling, parts: Parts, index: int, keeps: bool) -> Spans:
+    """What one of the parts of a loop touches.
+
+    Args:
+        index: of `indices`.
+        keeps: whether each part goes on where the one before it ended.
+
+    Raises:
+        WholeError: there cannot be this part.
+    """
+    low, high = parts.range(index)
+    if not keeps:
+        return spans(tiling, low, high)
+    done, now = _fronts(tiling, low), _fronts(tiling, high)
+    found = Spans(taken=_kept(tiling, done), kept=_kept(tiling, now))
+    for node in tiling.sliced:
+        if node in now and done[node] < now[node]:
+            found.made[node] = done[node], now[node]
+    found.tiles = {output: found.made[output] for output in tiling.outputs if output in found.made}
+    for node in reversed(tiling.sliced):
+        for source, axis, first, last in _needed(tiling, node, found) if node in found.made else ():
+            if source not in tiling.needs:
+                found.windows[source, axis] = _joined(found.windows.get((source, axis)), first, last)
+    return found
+
+
+def indices(tiling: Tiling, parts: Parts, keeps: bool) -> range:
+    """The parts of a loop: where they keep halos, some before the first one make what that needs around it."""
+    return range(_lead(tiling) // parts.step if keeps else 0, parts.count)
+
+
+def kept_extents(found: Iterable[Spans]) -> dict[Node, int]:
+    """The most positions that some parts of a loop keep of each result."""
+    most: dict[Node, int] = {}
+    for part in found:
+        for node, (low, high) in part.kept.items():
+            most[node] = max(high - low, most.get(node, 0))
+    return most
+
+
+def clipped(need: Reach, made: Range) -> tuple[Range, tuple[int, int]]:
+    """The positions that exist of those needed, and how many lie before and behind them."""
+    if need.is_parallel and made[1] <= need.axis.size:
+        return made, (0, 0)
+    first, last = need.needs(*made)
+    size = need.axis.size
+    low, high = min(max(first, 0), size), max(min(last, size), 0)
+    return (low, high), (0, 0) if need.optional else (low - first, last - high)
+
+
+def _needed(tiling: Tiling, node: Node, found: Spans) -> list[tuple[Node, Axis, int, int]]:
+    """The positions that an operator needs of its arguments to make its own; notes its padding."""
+    padding = found.padding.setdefault(node, {})
+    rows = []
+    for key, source in tiling.sources[node].items():
+        need = tiling.needs[node][key]
+        if need is None:
+            continue
+        (first, last), padding[key] = clipped(need, found.made[node])
+        if first < last:
+            rows.append((source, need.axis, first, last))
+        elif not need.optional:
+            raise WholeError(f"a part of '{node.name}' would be nothing but padding")
+    return rows
+
+
+def _joined(known: Range | None, first: int, last: int) -> Range:
+    return (first, last) if known is None else (min(known[0], first), max(known[1], last))
+
+
+def _whole(tiling: Tiling) -> Mapping[Node, Range]:
+    """The positions of each result that the whole loop makes."""
+    if not tiling.made:
+        tiling.made.update(spans(tiling, 0, tiling.size).made)
+    return tiling.made
+
+
+def _fronts(tiling: Tiling, high: int) -> Mapping[Node, int]:
+    """How far each result is made once the seed is up to a position: as far as something needs it by then.
+
+    Before the first position of the seed what it needs around it is made in the same steps as all the rest.
+    """
+    if high not in tiling.fronts:
+        whole = _whole(tiling)
+        found: dict[Node, int] = {}
+        for output, each in tiling.scales.items():
+            found[output] = math.floor(high * each) if high < tiling.size else whole[output][1]
+        for node in reversed(tiling.sliced):
+            if node not in whole:
+                continue
+            at = found[node] = min(found[node], whole[node][1])
+            for key, source in tiling.sources[node].items():
+                need = tiling.needs[node][key]
+                if need is not None and source in whole:
+                    last = need.needs(at - 1, at)[1]
+                    found[source] = max(found.get(source, last), last)
+        tiling.fronts[high] = {node: max(at, whole[node][0]) for node, at in found.items()}
+    return tiling.fronts[high]
+
+
+def _lead(tiling: Tiling) -> int:
+    """The position of the seed, 0 or before it, at which the making of what it needs around it begins."""
+    whole = _whole(tiling)
+
+    def is_begun(high: int) -> bool:
+        return any(at > whole[node][0] for node, at in _fronts(tiling, high).items())
+
+    if not is_begun(0):
+        return 0
+    low = -1
+    while is_begun(low):
+        low *= 2
+    high = low // 2 if low < -1 else 0
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_begun(middle) else (middle, high)
+    return low
+
+
+def _kept(tiling: Tiling, fronts: Mapping[Node, int]) -> dict[Node, Range]:
+    """The positions before some fronts that are needed behind them."""
+    whole = _whole(tiling)
+    kept: dict[Node, Range] = {}
+    for node, at in fronts.items():
+        for key, source in tiling.sources[node].items() if at < whole[node][1] else ():
+            need = tiling.needs[node][key]
+            if need is None or source not in whole:
+                continue
+            low = max(clipped(need, (at, at + 1))[0][0], whole[source][0])
+            if low < fronts[source]:
+                kept[source] = min(low, kept.get(source, (low, 0))[0]), fronts[source]
+    return kept

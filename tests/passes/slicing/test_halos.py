@@ -1,0 +1,206 @@
+"""Parts that keep what the next one needs again, instead of making it again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch._subclasses import FakeTensorMode
+from torch.nn import functional as F
+
+import penstock
+from penstock.passes.analysis.cost import cost
+from penstock.passes.analysis.memory import memory
+from penstock.passes.core import dialect, reference
+from penstock.passes.core.errors import InvalidProgramError
+from penstock.passes.core.printer import format_program
+from penstock.passes.core.program import Piece, Program, SliceLoop
+from penstock.passes.slicing.choose import planner_of
+from penstock.passes.slicing.cuts import CutRecipe
+from penstock.passes.slicing.recipe import GraphRecipe, followed
+from penstock.passes.slicing.spans import indices, spans_of
+from penstock.slicing import slicing_plan
+from tests.passes.slicing.slices import assert_equal, captured, in_parts, realized
+
+
+class Block(nn.Module):
+    """A residual block whose norm looks at one pixel: what a skip carries waits two rows for what goes around it."""
+
+    def __init__(self, channels: int, mode: str = "zeros") -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1, padding_mode=mode)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1, padding_mode=mode)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        normed = x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-6)
+        return x + self.second(F.silu(self.first(F.silu(normed))))
+
+
+class Upscaler(nn.Module):
+    """Blocks, an upsampling between them, and a convolution in steps of two at the end."""
+
+    def __init__(self, channels: int = 4, mode: str = "zeros", steps: int = 2) -> None:
+        super().__init__()
+        self.early, self.late = Block(channels, mode), Block(channels, mode)
+        self.last = nn.Conv2d(channels, 2, 3, steps, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.late(F.interpolate(self.early(x), scale_factor=2.0)))
+
+
+class Normed(nn.Module):
+    """A norm over the whole image, and so a sweep, between convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.last = nn.Conv2d(2, 4, 5, padding=2), nn.GroupNorm(2, 4), nn.Conv2d(4, 2, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(F.relu(self.norm(self.first(F.avg_pool2d(x, 3, 1)).tanh())))
+
+
+class Pair(nn.Module):
+    """Two results, one of which the other one needs more of than its own positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 2, 5, padding=2)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        near = self.first(x)
+        return near, self.second(near.sigmoid())[:, :, 2:]
+
+
+def loops(program: Program) -> list[SliceLoop]:
+    return [op for op in program.plan.ops() if isinstance(op, SliceLoop)]
+
+
+MODELS = {
+    "blocks": (Upscaler(), (1, 4, 12, 7)),
+    "replicate": (Upscaler(mode="replicate", steps=1), (1, 4, 9, 5)),
+    "reflect": (Upscaler(mode="reflect", steps=1), (1, 4, 8, 5)),
+    "sweep": (Normed(), (1, 2, 13, 11)),
+    "two results": (Pair(), (1, 2, 12, 9)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_all_numbers_of_parts_give_the_same_numbers(name: str) -> None:
+    model, shape = MODELS[name]
+    program = captured(model, torch.randn(shape))
+    found = list(in_parts(program, keeps_halos=True))
+    assert any(loop.kept for _, _, sliced in found for loop in loops(sliced))
+    for _, _, sliced in found:
+        assert_equal(program, sliced)
+
+
+def test_nothing_is_made_twice() -> None:
+    program = captured(Upscaler(steps=1), torch.randn(1, 4, 12, 7))
+    once = cost(program).total.flops
+    twice = {(axis.dim, parts): cost(sliced).total.flops for axis, parts, sliced in in_parts(program)}
+    for axis, parts, sliced in in_parts(program, keeps_halos=True):
+        assert cost(sliced).total.flops == once < twice[axis.dim, parts]
+
+
+def test_what_is_kept_follows_from_what_reads_it() -> None:
+    block = Block(4)
+    program = captured(nn.Sequential(block.first, block.second), torch.randn(1, 4, 64, 7))
+    planner = planner_of(program, "main", "fused")
+    group = planner.groups.given((0, 2), 2, CutRecipe(parts=8, keeps_halos=True), [], None)
+    first, second = group.tiling.sliced
+    assert indices(group.tiling, group.cut.parts, keeps=True) == range(-1, 8)
+    middle = spans_of(group.tiling, group.cut.parts, 4, keeps=True)
+    assert middle.made == {first: (33, 41), second: (32, 40)}  # the first is a row ahead
+    assert middle.taken == {first: (31, 33)}
+    assert middle.kept == {first: (39, 41)}
+    before = spans_of(group.tiling, group.cut.parts, -1, keeps=True)
+    assert before.made == before.kept == {first: (0, 1)}
+    assert not before.tiles
+
+
+def decoder(blocks: int = 4, channels: int = 64) -> nn.Module:
+    ends = nn.Conv2d(2, channels, 3, padding=1), nn.Conv2d(channels, 2, 3, padding=1)
+    return nn.Sequential(ends[0], *(Block(channels) for _ in range(blocks)), ends[1])
+
+
+def large_decoder() -> Program:
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        return captured(decoder(), torch.randn(1, 2, 512, 512))
+
+
+def test_a_decoder_in_a_tenth_does_no_work_twice() -> None:
+    program = large_decoder()
+    whole = memory(program).activation_bytes
+    sliced = penstock.optimize(program, memory_budget=program.weight_bytes + whole // 10, pipeline=[])
+    assert memory(sliced).activation_bytes <= whole // 10
+    assert cost(sliced).total.flops == cost(program).total.flops
+    assert any(loop.kept for loop in loops(sliced))
+    assert "  keeps f32[1, 64, 2, 512] " in format_program(sliced)
+
+
+def test_a_plan_says_whether_halos_are_kept() -> None:
+    program = large_decoder()
+    budget = program.weight_bytes + memory(program).activation_bytes // 10
+    recipe = slicing_plan(program, str(budget)).graphs["main"]
+    (group,) = recipe.groups
+    assert group.cut.keeps_halos
+    assert group.flops == 0
+    kept = program_of(program, recipe)
+    assert memory(kept).activation_bytes == recipe.bytes
+    again = recipe.model_copy(update={"groups": (group.model_copy(update={"cut": CutRecipe(parts=group.cut.parts)}),)})
+    assert cost(program_of(program, again)).total.flops > cost(kept).total.flops
+
+
+def program_of(program: Program, recipe: GraphRecipe) -> Program:
+    choice = followed(program, "main", recipe, "fused")
+    return realized(program, choice.planner, choice.schedule)
+
+
+def test_kept_memory_is_counted_all_through_the_loop() -> None:
+    program = captured(decoder(channels=16), torch.randn(1, 2, 256, 16))
+    planner = planner_of(program, "main", "fused")
+    run = 0, len(planner.line.nodes)
+    group = planner.groups.given(run, 2, CutRecipe(parts=32, keeps_halos=True), [], None)
+    sliced = realized(program, planner, planner.scheduled((group,)))
+    (loop,) = loops(sliced)
+    assert group.cut.kept_bytes == sum(each.spec.nbytes for each in loop.kept)
+    figures = memory(sliced)
+    assert 0.9 * group.bytes <= figures.activation_bytes <= group.bytes
+    names = {each.name for each in loop.kept}
+    assert all(names <= {tensor.name for tensor in figures.live_at(point.index)} for point in figures.timeline)
+
+
+def test_breaches() -> None:
+    program = captured(decoder(1, 4), torch.randn(1, 2, 32, 4))
+    sliced = next(sliced for _, parts, sliced in in_parts(program, keeps_halos=True) if parts == 4)
+    (loop,) = loops(sliced)
+    middle = max(loop.pieces, key=lambda piece: piece.count)
+
+    def broken(piece: Piece) -> Program:
+        pieces = tuple(piece if each is middle else each for each in loop.pieces)
+        (phase,) = sliced.plan.phases
+        return replace(
+            sliced, plan=replace(sliced.plan, phases=(replace(phase, steps=((replace(loop, pieces=pieces),),)),))
+        )
+
+    for piece, message in (
+        (replace(middle, takes=()), "before it is bound"),
+        (replace(middle, keeps=middle.keeps[1:]), "keeps something else|not kept"),
+        (replace(middle, keeps=(replace(middle.keeps[0], memory="other"), *middle.keeps[1:])), "in 'other'"),
+        (replace(middle, takes=tuple(replace(each, shape=(1,)) for each in middle.takes)), r"a loop takes \(1,\)"),
+        (replace(middle, returns=(None,), tiles=(None,)), "overlap or leave a gap"),
+    ):
+        with pytest.raises(InvalidProgramError, match=message):
+            dialect.check(broken(piece), "the test")
+
+
+def test_small_three_dimensional_convolutions_have_the_numbers_of_large_ones() -> None:
+    """PyTorch has another kernel for small ones."""
+    conv = nn.Conv3d(4, 4, 3, padding=(0, 1, 1))
+    video = torch.randn(1, 4, 66, 16, 16)
+    program, part = captured(conv, video), captured(conv, video[:, :, :3])
+    (whole,) = reference.run(program, (video,))
+    (first,) = reference.run(part, (video[:, :, :3],))
+    assert torch.equal(whole[:, :, :1], first)
