@@ -210,7 +210,9 @@ def _seconds_to_keep(tiling: Tiling, part: Spans) -> float:
             if need is None or source not in part.taken:
                 continue
             (low, high), _ = clipped(need, made)
-            if part.is_joined(source, low, high) and (source, low, high) not in joined:
+            is_joined = part.is_joined(source, low, high)
+            low, high = part.to_join(source, low, high)
+            if is_joined and (source, low, high) not in joined:
                 joined.add((source, low, high))
                 copied += tiling.facts[source].bytes * (high - low) // need.axis.size
     return 2 * copied / BYTES_PER_SECOND + (launches + len(joined)) * LAUNCH

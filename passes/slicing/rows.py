@@ -70,28 +70,30 @@ class Rows:
         if source not in self._found.kept:
             return
         low, high = self._found.kept[source]
-        if self._found.is_joined(source, low, high):
-            self._kept[source] = self._positions(emit, source, low, high, is_shared=False)
+        if source in self._found.kept_of_both:
+            self._kept[source] = self._both(emit, source, low, high)
         else:
             part = self._positions(emit, source, low, high)
             self._kept[source] = emit(aten.clone.default, part, memory_format=torch.contiguous_format)
 
-    def _positions(self, emit: Emit, source: Node, low: int, high: int, is_shared: bool = True) -> Any:
-        axis, found = self._tiling.axes[source], self._found
-        taken, made = found.taken.get(source), found.made.get(source)
-        if taken is None or low >= taken[1]:
+    def _positions(self, emit: Emit, source: Node, low: int, high: int) -> Any:
+        axis, taken, made = self._tiling.axes[source], self._found.taken.get(source), self._found.made.get(source)
+        if self._found.is_joined(source, low, high):
+            first, last = self._found.to_join(source, low, high)
+            key = source, first, last
+            if key not in self._joined:
+                self._joined[key] = self._both(emit, source, first, last)
+            held = self._joined[key]
+        elif taken is None or low >= taken[1]:
             assert made is not None
-            return crop(emit, self._made[source], axis, made[1] - made[0], low - made[0], high - made[0])
-        before = taken[1] - taken[0]
-        if not found.is_joined(source, low, high):
-            return crop(emit, self._taken[source], axis, before, low - taken[0], high - taken[0])
-        assert made is not None
-        key = source, low, high
-        if key in self._joined and is_shared:
-            return self._joined[key]
-        first = crop(emit, self._taken[source], axis, before, low - taken[0], before)
+            held, (first, last) = self._made[source], made
+        else:
+            held, (first, last) = self._taken[source], taken
+        return crop(emit, held, axis, last - first, low - first, high - first)
+
+    def _both(self, emit: Emit, source: Node, low: int, high: int) -> Any:
+        """Positions of which some were taken and some are made, put together."""
+        axis, taken, made = self._tiling.axes[source], self._found.taken[source], self._found.made[source]
+        first = crop(emit, self._taken[source], axis, taken[1] - taken[0], low - taken[0], taken[1] - taken[0])
         second = crop(emit, self._made[source], axis, made[1] - made[0], 0, high - made[0])
-        both = join(emit, first, second, axis, (taken[1] - low, high - made[0]))
-        if is_shared:
-            self._joined[key] = both
-        return both
+        return join(emit, first, second, axis, (taken[1] - low, high - made[0]))

@@ -37,6 +37,7 @@ class Spans:
         padding: for each operator and argument, what it needs beyond the borders.
         taken: the positions of results that it has from the part before; they end where those made begin.
         kept: the positions of results that it hands on to the next part.
+        joined: the results of which something reads what was taken together with what is made.
     """
 
     made: dict[Node, Range] = field(default_factory=dict)
@@ -45,6 +46,7 @@ class Spans:
     padding: dict[Node, dict[str, tuple[int, int]]] = field(default_factory=dict)
     taken: dict[Node, Range] = field(default_factory=dict)
     kept: dict[Node, Range] = field(default_factory=dict)
+    joined: set[Node] = field(default_factory=set)
 
     def start(self, source: Node, axis: Axis) -> int:
         """The first position that the part has of what an operator reads."""
@@ -54,13 +56,20 @@ class Spans:
 
     @property
     def kept_of_both(self) -> Mapping[Node, Range]:
-        """The positions to keep of results of which some were taken and some are made."""
-        return {node: each for node, each in self.kept.items() if self.is_joined(node, *each)}
+        """The positions to keep of results of which some were taken and some are made, where nothing joins these."""
+        both = {node: each for node, each in self.kept.items() if self.is_joined(node, *each)}
+        return {node: each for node, each in both.items() if node not in self.joined}
 
     def is_joined(self, source: Node, low: int, high: int) -> bool:
         """Whether some positions are put together from what was taken and what is made."""
         taken, made = self.taken.get(source), self.made.get(source)
         return taken is not None and made is not None and low < taken[1] < high
+
+    def to_join(self, source: Node, low: int, high: int) -> Range:
+        """The positions that are put together for one that reads some: all of them, where others of them are kept."""
+        if source in self.kept and self.is_joined(source, *self.kept[source]):
+            return self.taken[source][0], self.made[source][1]
+        return low, high
 
 
 def spans(tiling: Tiling, low: int, high: int) -> Spans:
@@ -108,7 +117,9 @@ def spans_of(tiling: Tiling, parts: Parts, index: int, keeps: bool) -> Spans:
     found.tiles = {output: found.made[output] for output in tiling.outputs if output in found.made}
     for node in reversed(tiling.sliced):
         for source, axis, first, last in _needed(tiling, node, found) if node in found.made else ():
-            if source not in tiling.needs:
+            if source in tiling.needs:
+                found.joined |= {source} if found.is_joined(source, first, last) else set()
+            else:
                 found.windows[source, axis] = _joined(found.windows.get((source, axis)), first, last)
     return found
 

@@ -167,9 +167,10 @@ def part_bytes(tiling: Tiling, found: Spans, attention: Attention) -> int:
                 holder = owner.get(source)
                 if found.is_joined(source, low, high):
                     last[holder] = moments
-                    holder = (source, low, high)
+                    begin, end = found.to_join(source, low, high)
+                    holder = (source, begin, end)
                     if holder not in first:
-                        sizes[holder] = facts[source].bytes * (high - low) // need.axis.size
+                        sizes[holder] = facts[source].bytes * (end - begin) // need.axis.size
                         first[holder] = moments
                         moments += 1
                 elif source in found.taken and low < found.taken[source][1]:
