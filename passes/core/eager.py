@@ -35,10 +35,10 @@ def _convolution(
     dilation: Sequence[int] = (1, 1, 1),
     groups: int = 1,
 ) -> Any:
-    """A 3-D convolution by one kernel, whatever its size.
+    """A 3-D convolution by the kernel that PyTorch has for large ones, whatever its size.
 
-    PyTorch has a kernel of its own for small ones on CPUs. That unfolds its input, and takes up to ten times as long: a
-    model would need more memory and more time in parts than whole.
+    For small ones on CPUs it has another. That unfolds its input, and takes up to ten times as long: a model would need
+    more memory and more time in parts than whole.
     """
     has_one = input.device.type == "cpu" and input.dtype == torch.float32 and input.dim() == 5
     if not (has_one and torch.backends.mkldnn.is_available()):  # type: ignore[no-untyped-call]
@@ -47,11 +47,10 @@ def _convolution(
     return aten.mkldnn_convolution.default(input, weight, bias, *sizes, groups)
 
 
-_KERNELS: dict[Any, Callable[..., Any]] = {
-    aten.view.default: aten.reshape.default,  # on another device a view may have to be a copy
-    aten.conv3d.default: _convolution,
-}
-"""What is called for some operators; which strides a kernel gives its result is its own choice."""
+_WHATEVER_STRIDES: dict[Any, Callable[..., Any]] = {aten.view.default: aten.reshape.default}
+"""Which strides a kernel gives its result is its own choice: on another device a view may have to be a copy."""
+_OF_PARTS = {**_WHATEVER_STRIDES, aten.conv3d.default: _convolution}
+"""What is called in parts of a model; a whole one runs as in PyTorch, bit by bit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +87,17 @@ class Eager:
     Args:
         ours: the arguments, by index, that it may write over; None where it does not run in place.
         device: where its weights and arguments lie.
+        is_part: whether it makes a part of what another graph would make whole.
     """
 
-    def __init__(self, module: GraphModule, ours: Set[int] | None = None, device: torch.device = _CPU) -> None:
+    def __init__(
+        self,
+        module: GraphModule,
+        ours: Set[int] | None = None,
+        device: torch.device = _CPU,
+        is_part: bool = False,
+    ) -> None:
+        kernels = _OF_PARTS if is_part else _WHATEVER_STRIDES
         nodes = [node for node in module.graph.nodes if node.op != "output"]
         place = {node: index for index, node in enumerate(nodes)}
         results = result_nodes(module)
@@ -108,7 +115,7 @@ class Eager:
         self._results = [place[node] for node in results]
         self._copied = set() if ours is None else set(_shared(module, ours))
         self._steps = [
-            _step(node, place, tuple(forgotten[node]), over.get(node), device)
+            _step(node, place, tuple(forgotten[node]), over.get(node), device, kernels.get(node.target, node.target))
             for node in nodes
             if node.op == "call_function"
         ]
@@ -203,7 +210,7 @@ def on_device(node: Node, device: torch.device) -> tuple[tuple[Any, ...], dict[s
 
 
 def _step(
-    node: Node, place: dict[Node, int], forgets: tuple[int, ...], over: Node | None, device: torch.device
+    node: Node, place: dict[Node, int], forgets: tuple[int, ...], over: Node | None, device: torch.device, target: Any
 ) -> _Step:
     def placed(used: Node) -> Any:
         return _Place(place[used])
@@ -213,7 +220,6 @@ def _step(
     kwargs: Any = map_arg(node_kwargs, placed)
     nested: list[Node] = []
     map_arg(([each for each in node_args if not isinstance(each, Node)], node_kwargs), nested.append)
-    target = _KERNELS.get(node.target, node.target)
     return _Step(node, target, args, kwargs, not nested, place[node], forgets, None if over is None else place[over])
 
 

@@ -97,7 +97,8 @@ def _draw_plan(console: Console, program: Program, plan: SlicingPlan, budget: st
         rows = []
         for group in graph.groups:
             cuts = " · ".join([*(f"{cut.parts} sweep" for cut in group.sweeps), str(group.cut.parts)])
-            again = f", each to {format_size(group.cut.again)}" if group.cut.again else ""
+            again = ", halos kept" if group.cut.keeps_halos else ""
+            again += f", each to {format_size(group.cut.again)}" if group.cut.again else ""
             rows.append(
                 (
                     f"{group.first} … {group.last}",
