@@ -143,13 +143,17 @@ def kept_rows(name: str, folder: Path = RESULTS) -> list[dict[str, Any]]:
 def merged_rows(
     before: Iterable[Mapping[str, Any]], rows: Iterable[Mapping[str, Any]], *keys: str
 ) -> list[dict[str, Any]]:
-    """Rows in place of earlier ones with the same keys, by the first key and then the largest of the others.
+    """Rows in place of earlier ones with the same keys, by the first key and then the others, numbers from the largest.
 
     Args:
-        keys: the fields that tell rows apart: a name, then numbers.
+        keys: the fields that tell rows apart: a name, then numbers or names.
     """
+
+    def order(part: Any) -> Any:
+        return part if isinstance(part, str) else -part
+
     merged = {tuple(row[key] for key in keys): dict(row) for row in (*before, *rows)}
-    return [merged[key] for key in sorted(merged, key=lambda key: (key[0], *(-part for part in key[1:])))]
+    return [merged[key] for key in sorted(merged, key=lambda key: (*map(order, key),))]
 
 
 def write_results(name: str, data: Mapping[str, object], text: str, folder: Path = RESULTS) -> None:

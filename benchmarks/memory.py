@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import get_args
 
@@ -18,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import penstock
 from benchmarks import todays_memory
-from benchmarks.harness import table, write_results
+from benchmarks.harness import kept_rows, merged_rows, table, write_results
 from examples import zoo
 from penstock.passes.analysis.memory import Attention, memory
 from penstock.passes.core.context import Context
@@ -73,7 +74,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.5, help="of its activations, for a model of the zoo")
     parser.add_argument("--keep", action="store_true", help="write benchmarks/results/memory")
     options = parser.parse_args()
-    rows = []
+    rows: list[Row] = []
     for name in options.model or PUBLISHED:
         program = captured(name)
         kinds = get_args(Attention)
@@ -85,6 +86,15 @@ def main() -> None:
                 wanted *= memory(program, attention).activation_bytes
             rows.append(measure(name, program, attention, int(wanted)))
             print(rows[-1], file=sys.stderr, flush=True)
+    print(_text(rows))
+    if options.keep:
+        merged = merged_rows(kept_rows("memory"), map(asdict, rows), "model", "attention")
+        write_results("memory", {"rows": merged}, _text([Row(**row) for row in merged]))
+    if not options.model:
+        todays_memory.compare(options.keep)
+
+
+def _text(rows: Sequence[Row]) -> str:
     head = ["model", "attention", "unsliced MiB", "asked MiB", "sliced MiB", "loops", "seconds"]
     body = [
         [
@@ -98,12 +108,7 @@ def main() -> None:
         ]
         for row in rows
     ]
-    text = table(head, body)
-    print(text)
-    if options.keep:
-        write_results("memory", {"rows": [*map(asdict, rows)]}, text)
-    if not options.model:
-        todays_memory.compare(options.keep)
+    return table(head, body)
 
 
 if __name__ == "__main__":

@@ -207,7 +207,7 @@ def _calls(
             free |= {name for name in weight_results(program, op) if name in later}
             free |= elsewhere.intersection(op.results)
         else:
-            made = [*op.specs]
+            made = list(op.specs)
             reused = {name for name in op.reuses if name is not None}
             waiting = tuple(
                 spec

@@ -77,7 +77,6 @@ class Loops:
         return min(found, key=lambda cut: cut.cost, default=None)
 
     def _cheapest(self, loop: Loop, tiling: Tiling, room: int, depth: int) -> Cut | None:
-
         def fits(parts: Parts, borders: bool = True) -> bool:
             part = self.part(loop, tiling, parts)
             try:
