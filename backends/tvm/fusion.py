@@ -17,8 +17,9 @@ from penstock.backends.plan.launches import Body, Launch
 from penstock.backends.plan.timeline import Timeline
 from penstock.backends.targets import Target
 from penstock.backends.tvm.launches import KernelTable, launch_lists
-from penstock.backends.tvm.lower import lower
+from penstock.backends.tvm.lower import lower, weights_of
 from penstock.backends.tvm.pipeline import fused, scheduled
+from penstock.backends.tvm.twins import first_of_each, on_other_weights
 from penstock.passes.core.program import Program
 
 _PATIENCE = 2  # rounds that do not help, after which fusion is left as it is best
@@ -30,10 +31,11 @@ class Launches:
 
     Attributes:
         table: every loop nest.
-        bodies: the launches of each graph.
+        bodies: the launches of each graph; those of graphs that differ in their weights alone are made for the first.
         packed: the weights among those of the launches that are the Program's in another order, by name.
-        nodes: for each graph, the variables that are values of nodes in memory of their own, with the nodes' names.
-        inside: for each graph and variable that a kernel makes, the variables that it makes on the way.
+        nodes: for each graph that launches were made for, the variables that are values of nodes in memory of their
+            own, with the nodes' names.
+        inside: for each of these graphs and each variable that a kernel makes, the variables that it makes on the way.
     """
 
     table: KernelTable
@@ -49,12 +51,13 @@ def launches_within(program: Program, target: Target, built_for: tvm.target.Targ
     Args:
         room: bytes of values, inputs and outputs included; None for no limit.
     """
+    firsts = first_of_each(program.graphs)
     apart: dict[str, set[str]] = {}
     best: tuple[tuple[int, int], Launches] | None = None
     found = Launches(KernelTable(), {}, {}, {}, {})
-    changed, in_vain = [*program.graphs], 0
+    changed, in_vain = [*dict.fromkeys(firsts.values())], 0
     while changed and in_vain < _PATIENCE:
-        found = _again(found, program, built_for, apart, changed)
+        found = _again(found, program, built_for, apart, changed, firsts)
         if room is None:
             return found
         nests = tuple(found.table.nests.values())
@@ -66,7 +69,7 @@ def launches_within(program: Program, target: Target, built_for: tvm.target.Targ
         crowded = {launch.made for launch in timeline.crowded(room)}
         late = _made_late(found, crowded) or _inside(found, crowded)
         new = {graph for graph, node in late if node not in apart.get(graph, ())}
-        changed = [graph for graph in program.graphs if graph in new]
+        changed = [graph for graph in found.nodes if graph in new]
         for graph, node in late:
             apart.setdefault(graph, set()).add(node)
     assert best is not None
@@ -80,16 +83,23 @@ def _again(
     built_for: tvm.target.Target,
     apart: Mapping[str, Set[str]],
     graphs: Collection[str],
+    firsts: Mapping[str, str],
 ) -> Launches:
-    """Launches in which some graphs are made anew."""
+    """Launches in which some graphs are made anew, for themselves and for those that they are the first of."""
     lowered = lower(program, apart, graphs)
     neighbours = fused(lowered.module, built_for)
     table, bodies = launch_lists(scheduled(neighbours.module, built_for), lowered.weights, known.table)
     others = {key: made for key, made in known.inside.items() if key[0] not in graphs}
+    packed = {**known.packed, **lowered.packed}
+    twins = {
+        name: on_other_weights(bodies[first], lowered.weights[first], weights_of(program.graphs[name], packed))
+        for name, first in firsts.items()
+        if first in bodies and name != first
+    }
     return Launches(
         table,
-        {**known.bodies, **bodies},
-        {**known.packed, **lowered.packed},
+        {**known.bodies, **bodies, **twins},
+        packed,
         {**known.nodes, **lowered.nodes},
         {**others, **neighbours.inside},
     )
@@ -98,7 +108,8 @@ def _again(
 def _made_late(found: Launches, crowded: set[tuple[str, str]]) -> set[tuple[str, str]]:
     """The graphs and nodes that a kernel makes on its way, behind a crowded kernel that they stand before."""
     late: set[tuple[str, str]] = set()
-    for graph, body in found.bodies.items():
+    for graph in found.nodes:
+        body = found.bodies[graph]
         places = {node: place for place, node in enumerate(found.nodes[graph].values())}
         reached = behind = 0
         for made, nodes in _kernels(graph, body, found):
@@ -113,8 +124,8 @@ def _inside(found: Launches, crowded: set[tuple[str, str]]) -> set[tuple[str, st
     """The graphs and nodes that crowded kernels make on their way."""
     return {
         (graph, node)
-        for graph, body in found.bodies.items()
-        for made, nodes in _kernels(graph, body, found)
+        for graph in found.nodes
+        for made, nodes in _kernels(graph, found.bodies[graph], found)
         for node in nodes[:-1]
         if node is not None and (graph, made) in crowded
     }

@@ -1,8 +1,8 @@
 """From penstock's dialect to Relax: one function per graph, in one module.
 
-A graph's function takes the graph's arguments and then the weights it reads, sorted by name; it returns a tuple. All
-graphs take weights by the same names, so that each lives once on the device. The only constants in the module are
-numbers (rank 0), which become part of kernels.
+A graph's function takes the graph's arguments and then the weights it reads, in the order in which it names them; it
+returns a tuple. All graphs take weights by the same names, so that each lives once on the device. The only constants in
+the module are numbers (rank 0), which become part of kernels.
 
 The table of operators is in `penstock.backends.tvm.ops`.
 """
@@ -106,6 +106,15 @@ def _lower_graph(
     lowered.weights[name] = tuple(weights.variables)
 
 
+def weights_of(graph: GraphModule, packed: dict[str, torch.Tensor]) -> tuple[str, ...]:
+    """The names of the weights that a graph's function takes.
+
+    Args:
+        packed: gets those that are the Program's in another order.
+    """
+    return tuple(_Weights(graph, packed).variables)
+
+
 class _Weights:
     """The weights that one graph reads.
 
@@ -137,7 +146,7 @@ class _Weights:
                 self.values[node] = variables.setdefault(name, _variables(node))
             else:
                 self.values[node] = _variables(node)  # only its shape and dtype are asked for
-        self.variables = dict(sorted(variables.items()))
+        self.variables = variables
 
     def panels(self, node: Node) -> Any:
         """The weight that a node multiplies by, packed, as a variable; None if it is not."""

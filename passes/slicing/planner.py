@@ -13,13 +13,12 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch.fx import GraphModule, Node
-from torch.fx.node import map_arg
 
 from penstock.passes.analysis.axes import WholeError
 from penstock.passes.analysis.memory import Attention
 from penstock.passes.core.program import placeholders
+from penstock.passes.core.skeleton import skeleton_of
 from penstock.passes.slicing.agreement import agreeing
 from penstock.passes.slicing.estimates import seconds_of
 from penstock.passes.slicing.facts import FORBIDDEN, Fact
@@ -140,7 +139,7 @@ class Planner:
 
     def _alike(self, body: GraphModule) -> Planner:
         """A planner for a graph with the structure of a part's."""
-        key = structure_of(body)
+        key = skeleton_of(body)
         if key not in self._known:
             self._known[key] = self.inner(body)
         return self._known[key]
@@ -301,15 +300,3 @@ class Planner:
                 break
         self._endings[key] = stop, found
         return found
-
-
-def structure_of(module: GraphModule) -> tuple[Any, ...]:
-    """What a plan depends on: operators, arguments, shapes and dtypes, but no weights and no names."""
-    place = {node: index for index, node in enumerate(module.graph.nodes)}
-    rows = []
-    for node in module.graph.nodes:
-        value = node.meta.get("val")
-        size = (tuple(value.shape), value.dtype) if isinstance(value, torch.Tensor) else None
-        target = node.target if node.op == "call_function" else None
-        rows.append((node.op, target, repr(map_arg((node.args, node.kwargs), place.__getitem__)), size))
-    return tuple(rows)

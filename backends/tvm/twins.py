@@ -1,0 +1,47 @@
+"""Graphs that differ in their weights alone, as those of a model's blocks do: one is compiled and serves all."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch.fx import GraphModule
+
+from penstock.backends.plan.launches import Body
+from penstock.passes.core.program import attribute
+from penstock.passes.core.shapes import is_fake
+from penstock.passes.core.skeleton import skeleton_of
+
+
+def first_of_each(graphs: Mapping[str, GraphModule]) -> dict[str, str]:
+    """For each graph, the first that compiles to the same launches on other weights; itself where there is none."""
+    firsts: dict[Hashable, str] = {}
+    return {name: firsts.setdefault(_likeness(graph), name) for name, graph in graphs.items()}
+
+
+def on_other_weights(body: Body, weights: Sequence[str], others: Sequence[str]) -> Body:
+    """The launches of a graph as those of its twin.
+
+    Args:
+        weights: what the graph reads.
+        others: what the twin reads in their place, in the same order.
+    """
+    named = dict(zip(weights, others, strict=True))
+    storages = [replace(each, weight=named.get(each.weight, each.weight)) for each in body.storages]
+    return replace(body, storages=tuple(storages))
+
+
+def _likeness(graph: GraphModule) -> Hashable:
+    """What a graph compiles to depends on its operators, on which weights are one, and on numbers among them."""
+    places: dict[str, int] = {}
+    held = []
+    for node in graph.graph.find_nodes(op="get_attr"):
+        tensor = attribute(graph, str(node.target))
+        held.append((places.setdefault(str(node.target), len(places)), _number(tensor)))
+    return skeleton_of(graph), tuple(held)
+
+
+def _number(tensor: torch.Tensor) -> str | None:
+    """The value of a weight that becomes a part of kernels."""
+    return None if tensor.dim() or is_fake(tensor) else repr(tensor.item())
