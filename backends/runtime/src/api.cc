@@ -93,7 +93,7 @@ int penstock_launch_profile(const penstock_model* model, size_t index, penstock_
     const auto& records = model->model.records();
     if (index >= records.size()) fail(PENSTOCK_BAD_ARGUMENT, "there is no launch ", index, ", only ", records.size());
     const penstock::Record& record = records[index];
-    *launch = {record.graph.c_str(), record.kernel.c_str(), record.node.c_str(), record.runs, record.seconds};
+    *launch = {record.graph, record.kernel, model->model.node(record), record.runs, record.seconds};
   });
 }
 

@@ -155,23 +155,23 @@ Memory allocate(int64_t bytes) {
   return Memory(static_cast<char*>(memory));
 }
 
-class CpuLaunch final : public Launch {
+// A kernel with the description of its arguments, which lacks where they lie. All its launches share it, one at a time.
+class Function {
  public:
-  CpuLaunch(PackedFunction function, const Kernel& kernel, const std::vector<char*>& data)
-      : function_(function), kernel_(kernel), data_(data), tensors_(data.size()), args_(data.size()) {
-    for (size_t i = 0; i < data.size(); ++i) {
+  Function(PackedFunction function, const Kernel& kernel) : function_(function), kernel_(kernel), args_(kernel.arguments.size()) {
+    tensors_.reserve(args_.size());
+    for (size_t i = 0; i < args_.size(); ++i) {
       const Type& type = kernel.arguments[i];
-      tensors_[i] = {data[i], kCpu, 0, static_cast<int32_t>(type.shape.size()), code(type.dtype),
-                     static_cast<uint8_t>(8 * item_bytes(type.dtype)), 1, type.shape.data(), nullptr, 0};
+      tensors_.push_back({nullptr, kCpu, 0, static_cast<int32_t>(type.shape.size()), code(type.dtype),
+                          static_cast<uint8_t>(8 * item_bytes(type.dtype)), 1, type.shape.data(), nullptr, 0});
       args_[i].kind = kTensorPointer;
       args_[i].zero = 0;
       args_[i].pointer = &tensors_[i];
     }
   }
 
-  void run(const int64_t* moved) override {
-    if (moved != nullptr)
-      for (size_t i = 0; i < tensors_.size(); ++i) tensors_[i].data = data_[i] + moved[i];
+  void run(const std::vector<char*>& data, const int64_t* moved) {
+    for (size_t i = 0; i < data.size(); ++i) tensors_[i].data = data[i] + (moved == nullptr ? 0 : moved[i]);
     Any result{};
     raised.clear();
     if (function_(nullptr, args_.data(), static_cast<int32_t>(args_.size()), &result) != 0)
@@ -185,9 +185,18 @@ class CpuLaunch final : public Launch {
 
   PackedFunction function_;
   const Kernel& kernel_;
-  std::vector<char*> data_;
   std::vector<DLTensor> tensors_;
   std::vector<Any> args_;
+};
+
+class CpuLaunch final : public Launch {
+ public:
+  CpuLaunch(Function* function, std::vector<char*> data) : function_(function), data_(std::move(data)) {}
+  void run(const int64_t* moved) override { function_->run(data_, moved); }
+
+ private:
+  Function* function_;
+  std::vector<char*> data_;
 };
 
 class Cpu final : public Device {
@@ -197,6 +206,7 @@ class Cpu final : public Device {
         library_(folder, plan.library, plan.library_sha256, options.skip_hashes == 0),
         pool_(threads(options.threads)) {
     for (int64_t bytes : plan.arenas) arenas_.push_back(allocate(bytes));
+    functions_.resize(plan.kernels.size());
   }
 
   std::string name() const override { return text("cpu (", pool_.size(), pool_.size() == 1 ? " thread)" : " threads)"); }
@@ -212,9 +222,11 @@ class Cpu final : public Device {
 
   std::unique_ptr<Launch> bind(size_t kernel, const std::vector<Place>& args) override {
     const Kernel& of = plan_.kernels[kernel];
+    if (functions_[kernel] == nullptr) functions_[kernel] = std::make_unique<Function>(library_.function(of), of);
     std::vector<char*> data;
+    data.reserve(args.size());
     for (const Place& place : args) data.push_back(pointer(place));
-    return std::make_unique<CpuLaunch>(library_.function(of), of, data);
+    return std::make_unique<CpuLaunch>(functions_[kernel].get(), std::move(data));
   }
 
   void copy(const Place& from, const Place& to, int64_t bytes) override { std::memmove(pointer(to), pointer(from), static_cast<size_t>(bytes)); }
@@ -242,6 +254,7 @@ class Cpu final : public Device {
   ThreadPool pool_;
   std::vector<Memory> arenas_, copies_;
   std::vector<char*> weights_;
+  std::vector<std::unique_ptr<Function>> functions_;
 };
 
 }  // namespace

@@ -1,5 +1,9 @@
 #include "model.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include <algorithm>
 #include <chrono>
 #include <map>
@@ -17,10 +21,17 @@ std::unique_ptr<Device> make_device(const Plan& plan, const std::string& folder,
 
 Plan plan_of(const std::string& folder, bool check_hashes) { return read_plan(MappedFile(folder, "plan.json").text(), check_hashes); }
 
-int64_t offset(const std::vector<int64_t>& strides, const std::vector<int64_t>& counters) {
+int64_t offset(const int64_t* strides, const std::vector<int64_t>& counters) {
   int64_t total = 0;
-  for (size_t i = 0; i < strides.size(); ++i) total += strides[i] * counters[i];
+  for (const int64_t counter : counters) total += *strides++ * counter;
   return total;
+}
+
+// What loading needed goes back to the system, where the host's allocator would keep it.
+void release_free_memory() {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
 }
 
 // Tells a device when a run begins and ends, however it ends.
@@ -44,9 +55,13 @@ Model::Model(const std::string& folder, const penstock_options& options) : plan_
   std::map<std::pair<size_t, std::vector<size_t>>, size_t> known;
   for (const Call& call : plan_.calls) {
     const auto [found, is_new] = known.try_emplace({call.graph, call.args}, bodies_.size());
-    if (is_new) bodies_.push_back(bind(plan_.graphs[call.graph].ops, plan_.graphs[call.graph], call));
+    if (is_new) bodies_.push_back(bind(plan_.graphs[call.graph].ops, plan_.graphs[call.graph], call, 0));
     calls_.push_back(found->second);
   }
+  for (Graph& graph : plan_.graphs) graph = {std::move(graph.name), {}, {}, {}};
+  names_.shrink_to_fit();
+  records_.shrink_to_fit();
+  release_free_memory();
 }
 
 void Model::load_weights(const std::string& folder, bool check) {
@@ -76,41 +91,50 @@ Place Model::place(const Value& value, const Call* call) const {
   return place;
 }
 
-std::vector<Bound> Model::bind(const std::vector<Op>& ops, const Graph& graph, const Call& call) {
-  std::vector<Bound> result;
-  for (const Op& op : ops) {
-    Bound bound;
+std::vector<Bound> Model::bind(const std::vector<Op>& ops, const Graph& graph, const Call& call, size_t loops) {
+  std::vector<Bound> result(ops.size());
+  for (size_t at = 0; at < ops.size(); ++at) {
+    const Op& op = ops[at];
+    Bound& bound = result[at];
     bound.kind = op.kind;
     if (op.kind == Op::Kind::loop) {
       bound.count = op.count;
-      bound.body = bind(op.ops, graph, call);
-      result.push_back(std::move(bound));
+      bound.body = bind(op.ops, graph, call, loops + 1);
       continue;
     }
     std::vector<Place> places;
     bool moves = false;
     for (const Argument& argument : op.args) {
       places.push_back(place(graph.values[argument.value], &call));
-      bound.strides.push_back(argument.strides);
       moves = moves || !argument.strides.empty();
     }
-    if (!moves) bound.strides.clear();
-    std::string kernel = "copy", node = op.kind == Op::Kind::copy ? graph.values[op.args[1].value].name : "";
+    if (moves) bound.strides.reserve(op.args.size() * loops);
+    for (size_t i = 0; moves && i < op.args.size(); ++i) {
+      const std::vector<int64_t>& strides = op.args[i].strides;
+      bound.strides.insert(bound.strides.end(), strides.begin(), strides.end());
+      bound.strides.resize((i + 1) * loops);
+    }
     if (op.kind == Op::Kind::launch) {
-      const Kernel& of = plan_.kernels[op.kernel];
-      kernel = of.name;
-      for (size_t i = 0; i < op.args.size(); ++i)
-        if (of.writes[i]) node = graph.values[op.args[i].value].name;
       bound.launch = device_->bind(op.kernel, places);
     } else {
       bound.from = places[0], bound.to = places[1];
       bound.bytes = graph.values[op.args[0].value].type.bytes;
     }
-    bound.record = records_.size();
-    records_.push_back({graph.name, kernel, node});
-    result.push_back(std::move(bound));
+    bound.record = record(op, graph);
   }
   return result;
+}
+
+// A new record for a launch or a copy.
+size_t Model::record(const Op& op, const Graph& graph) {
+  const Kernel* kernel = op.kind == Op::Kind::launch ? &plan_.kernels[op.kernel] : nullptr;
+  const std::string* node = nullptr;  // the last that it writes
+  for (size_t i = 0; i < op.args.size(); ++i)
+    if (kernel == nullptr || kernel->writes[i]) node = &graph.values[op.args[i].value].name;
+  records_.push_back({graph.name.c_str(), kernel == nullptr ? "copy" : kernel->name.c_str(), names_.size()});
+  if (node != nullptr) names_ += *node;
+  names_ += '\0';
+  return records_.size() - 1;
 }
 
 void Model::run(const void* const* inputs, void* const* outputs) {
@@ -158,13 +182,13 @@ void Model::execute(Bound& op, const std::vector<int64_t>& counters) {
   if (op.kind == Op::Kind::launch) {
     if (op.strides.empty()) return op.launch->run(nullptr);
     moved_.clear();
-    for (const auto& strides : op.strides) moved_.push_back(offset(strides, counters));
+    for (size_t at = 0; at < op.strides.size(); at += counters.size()) moved_.push_back(offset(&op.strides[at], counters));
     return op.launch->run(moved_.data());
   }
   Place from = op.from, to = op.to;
   if (!op.strides.empty()) {
-    from.offset += offset(op.strides[0], counters);
-    to.offset += offset(op.strides[1], counters);
+    from.offset += offset(op.strides.data(), counters);
+    to.offset += offset(op.strides.data() + counters.size(), counters);
   }
   device_->copy(from, to, op.bytes);
 }

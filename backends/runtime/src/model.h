@@ -18,13 +18,14 @@ struct Bound {
   std::unique_ptr<Launch> launch;
   Place from, to;
   int64_t bytes = 0;
-  std::vector<std::vector<int64_t>> strides;  // per argument; empty where none moves
+  std::vector<int64_t> strides;  // per argument, one per loop around it; empty where none moves
   int64_t count = 0;
   std::vector<Bound> body;
 };
 
 struct Record {
-  std::string graph, kernel, node;
+  const char *graph, *kernel;
+  size_t node;  // its place among the names
   uint64_t runs = 0;
   double seconds = 0;
 };
@@ -37,6 +38,7 @@ class Model {
   const std::string& device_name() const { return device_name_; }
   size_t weight_bytes() const { return weight_bytes_; }
   const std::vector<Record>& records() const { return records_; }
+  const char* node(const Record& record) const { return &names_[record.node]; }
 
   void run(const void* const* inputs, void* const* outputs);
   void profile(bool on);
@@ -44,11 +46,12 @@ class Model {
  private:
   void load_weights(const std::string& folder, bool check);
   Place place(const Value& value, const Call* call = nullptr) const;
-  std::vector<Bound> bind(const std::vector<Op>& ops, const Graph& graph, const Call& call);
+  std::vector<Bound> bind(const std::vector<Op>& ops, const Graph& graph, const Call& call, size_t loops);
+  size_t record(const Op& op, const Graph& graph);
   void walk(std::vector<Bound>& ops, std::vector<int64_t>& counters);
   void execute(Bound& op, const std::vector<int64_t>& counters);
 
-  Plan plan_;
+  Plan plan_;  // once bound, without the content of its graphs
   std::unique_ptr<MappedFile> weights_file_;
   std::unique_ptr<Device> device_;
   std::string device_name_;
@@ -57,6 +60,7 @@ class Model {
   std::vector<std::vector<Bound>> bodies_;
   std::vector<size_t> calls_;  // bodies in the order in which they run
   std::vector<Record> records_;
+  std::string names_;  // of nodes, each with a zero behind it
   std::vector<int64_t> moved_;
   bool profiling_ = false;
 };
