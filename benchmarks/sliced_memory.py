@@ -28,6 +28,7 @@ import penstock
 from benchmarks.harness import kept_rows, merged_rows, table, write_results
 from benchmarks.sliced_models import SMALL, captured
 from benchmarks.sliced_time import sliced_to
+from penstock.backends.runner import Runner
 from penstock.passes.analysis.memory import memory
 from penstock.passes.core import reference
 from penstock.passes.core.program import Program
@@ -103,8 +104,9 @@ def grow(small: Path, large: Path) -> int:
         return 1024 * int(found[1])
 
     highest.write_text("5")  # forget the highest use so far
+    signature = models[-1].signature
     before = bytes_of("VmRSS")
-    results = penstock.load(large).run(inputs)
+    results = Runner(large, signature.inputs, signature.outputs).run(inputs)
     return bytes_of("VmHWM") - before - sum(each.nbytes for each in results)
 
 

@@ -19,7 +19,7 @@ struct Place {
   int64_t offset = 0;
 };
 
-// A kernel with its arguments bound, ready to run again and again.
+// A kernel or a copy with its arguments bound, ready to run again and again.
 class Launch {
  public:
   virtual ~Launch() = default;

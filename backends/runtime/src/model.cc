@@ -27,6 +27,23 @@ int64_t offset(const int64_t* strides, const std::vector<int64_t>& counters) {
   return total;
 }
 
+class Copying final : public Launch {
+ public:
+  Copying(Device* device, const Place& from, const Place& to, int64_t bytes) : device_(device), from_(from), to_(to), bytes_(bytes) {}
+
+  void run(const int64_t* moved) override {
+    if (moved == nullptr) return device_->copy(from_, to_, bytes_);
+    Place from = from_, to = to_;
+    from.offset += moved[0], to.offset += moved[1];
+    device_->copy(from, to, bytes_);
+  }
+
+ private:
+  Device* device_;
+  Place from_, to_;
+  int64_t bytes_;
+};
+
 // What loading needed goes back to the system, where the host's allocator would keep it.
 void release_free_memory() {
 #ifdef __GLIBC__
@@ -59,6 +76,7 @@ Model::Model(const std::string& folder, const penstock_options& options) : plan_
     calls_.push_back(found->second);
   }
   for (Graph& graph : plan_.graphs) graph = {std::move(graph.name), {}, {}, {}};
+  plan_.weights = {};
   names_.shrink_to_fit();
   records_.shrink_to_fit();
   release_free_memory();
@@ -114,12 +132,10 @@ std::vector<Bound> Model::bind(const std::vector<Op>& ops, const Graph& graph, c
       bound.strides.insert(bound.strides.end(), strides.begin(), strides.end());
       bound.strides.resize((i + 1) * loops);
     }
-    if (op.kind == Op::Kind::launch) {
+    if (op.kind == Op::Kind::launch)
       bound.launch = device_->bind(op.kernel, places);
-    } else {
-      bound.from = places[0], bound.to = places[1];
-      bound.bytes = graph.values[op.args[0].value].type.bytes;
-    }
+    else
+      bound.launch = std::make_unique<Copying>(device_.get(), places[0], places[1], graph.values[op.args[0].value].type.bytes);
     bound.record = record(op, graph);
   }
   return result;
@@ -179,18 +195,10 @@ void Model::walk(std::vector<Bound>& ops, std::vector<int64_t>& counters) {
 }
 
 void Model::execute(Bound& op, const std::vector<int64_t>& counters) {
-  if (op.kind == Op::Kind::launch) {
-    if (op.strides.empty()) return op.launch->run(nullptr);
-    moved_.clear();
-    for (size_t at = 0; at < op.strides.size(); at += counters.size()) moved_.push_back(offset(&op.strides[at], counters));
-    return op.launch->run(moved_.data());
-  }
-  Place from = op.from, to = op.to;
-  if (!op.strides.empty()) {
-    from.offset += offset(op.strides.data(), counters);
-    to.offset += offset(op.strides.data() + counters.size(), counters);
-  }
-  device_->copy(from, to, op.bytes);
+  if (op.strides.empty()) return op.launch->run(nullptr);
+  moved_.clear();
+  for (size_t at = 0; at < op.strides.size(); at += counters.size()) moved_.push_back(offset(&op.strides[at], counters));
+  op.launch->run(moved_.data());
 }
 
 void Model::profile(bool on) {

@@ -14,12 +14,10 @@ namespace penstock {
 // One op of one call, with everything resolved that does not change from run to run.
 struct Bound {
   Op::Kind kind = Op::Kind::launch;
-  size_t record = 0;                          // launch, copy: its place among the profile's records
+  size_t record = 0;              // launch, copy: its place among the profile's records
   std::unique_ptr<Launch> launch;
-  Place from, to;
-  int64_t bytes = 0;
-  std::vector<int64_t> strides;  // per argument, one per loop around it; empty where none moves
-  int64_t count = 0;
+  std::vector<int64_t> strides;   // per argument, one per loop around it; empty where none moves
+  int64_t count = 0;              // loop
   std::vector<Bound> body;
 };
 
@@ -51,7 +49,7 @@ class Model {
   void walk(std::vector<Bound>& ops, std::vector<int64_t>& counters);
   void execute(Bound& op, const std::vector<int64_t>& counters);
 
-  Plan plan_;  // once bound, without the content of its graphs
+  Plan plan_;  // once bound, without graphs, and without the names of weights
   std::unique_ptr<MappedFile> weights_file_;
   std::unique_ptr<Device> device_;
   std::string device_name_;
