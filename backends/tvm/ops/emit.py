@@ -111,8 +111,8 @@ class Emit:
 
     def in_order(self, expr: Expr, order: Sequence[int]) -> Expr:
         """A tensor with its dimensions in another order; where that undoes a permutation, the tensor before it."""
-        bound: Any = self.builder.lookup_binding(expr) if isinstance(expr, relax.Var) else None
-        if str(getattr(getattr(bound, "op", None), "name", "")) == "relax.permute_dims":
+        bound = self._binding(expr)
+        if _operator(bound) == "relax.permute_dims":
             before = [int(axis) for axis in bound.attrs.axes]
             if [before[axis] for axis in order] == list(range(len(before))):
                 return bound.args[0]
@@ -155,7 +155,12 @@ class Emit:
         return self.elementwise(lambda: tirx.const(value, dtype), shape=shape, name="full")
 
     def reshape(self, expr: Expr, shape: Sequence[int]) -> Expr:
-        """The tensor in another shape of as many elements; itself when it has that shape."""
+        """The tensor in another shape of as many elements; itself when it has that shape.
+
+        Two reshapes in a row are one: TVM would fuse them to a kernel that copies, and knows one alone as a view.
+        """
+        while (bound := self._binding(expr)) is not None and _operator(bound) == "relax.reshape":
+            expr = bound.args[0]
         return expr if shape_of(expr) == tuple(shape) else self(relax.op.reshape(expr, tuple(shape)))
 
     def view(self, expr: Expr, offset: int, shape: Sequence[int]) -> Expr:
@@ -169,8 +174,8 @@ class Emit:
 
     def lies_dense(self, expr: Expr) -> bool:
         """Whether a tensor's elements lie in memory as its shape says, and not permuted, or apart, in another one."""
-        bound: Any = self.builder.lookup_binding(expr) if isinstance(expr, relax.Var) else None
-        name = str(getattr(getattr(bound, "op", None), "name", ""))
+        bound = self._binding(expr)
+        name = _operator(bound)
         if name in ("relax.reshape", "relax.memory.view"):
             return self.lies_dense(bound.args[0])
         return name not in ("relax.permute_dims", "relax.strided_slice")
@@ -178,6 +183,15 @@ class Emit:
     def broadcast(self, expr: Expr, shape: Sequence[int]) -> Expr:
         """The tensor repeated along new and 1-sized leading dimensions; itself when it has that shape."""
         return expr if shape_of(expr) == tuple(shape) else self(relax.op.broadcast_to(expr, tuple(shape)))
+
+    def _binding(self, expr: Expr) -> Any:
+        """What a variable is bound to; None for one that is an argument, and for what is no variable."""
+        return self.builder.lookup_binding(expr) if isinstance(expr, relax.Var) else None
+
+
+def _operator(bound: Any) -> str:
+    """The name of the operator that an expression calls."""
+    return str(getattr(getattr(bound, "op", None), "name", ""))
 
 
 def broadcast_read(tensor: te.Tensor, position: Sequence[Any]) -> Any:

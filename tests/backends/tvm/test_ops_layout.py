@@ -3,6 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from penstock.backends.plan.launches import Launch
+from penstock.backends.targets import find_target
+from penstock.backends.tvm.build import launches_of
+from penstock.frontends.torch_export import capture_module
+from tests.backends.tvm.execute import Function
 from tests.backends.tvm.op_cases import Built, case, numbered
 
 aten = torch.ops.aten
@@ -73,3 +78,12 @@ def built() -> Built:
 @pytest.mark.parametrize("name", CASES)
 def test_matches_torch(built: Built, name: str) -> None:
     built.check(name, 2e-3 if "half" in name else 1e-5)
+
+
+def test_reshapes_in_a_row_copy_nothing() -> None:
+    def chain(x: torch.Tensor) -> torch.Tensor:
+        return x.cumsum(3).reshape(6, 20).reshape(3, 40).reshape(2, 60).cumsum(1)
+
+    program = capture_module(Function(chain), (X,))
+    (body,) = launches_of(program, find_target("llvm")).bodies.values()
+    assert sum(isinstance(op, Launch) for op in body.ops) == 2, "the two sums"
