@@ -7,6 +7,7 @@
 
 All bytes are of activations; those of the process are its growth while the native runner loads and runs the artifact a
 second time, so that the code of its kernels is there, less its weights and less the results, which are the caller's.
+What Python reads of an artifact to describe it is not among them.
 The limit is equality.
 """
 
@@ -36,8 +37,8 @@ from penstock.passes.core.program import Program
 MIB = 2**20
 SHARES = (1.0, 0.5, 0.25)
 MODELS = ("svd_unet", "svd_unet_large", "svd_vae_decoder", "wan_dit")
-"""Those whose activations are large against the code of their kernels; that of a UNet of 1300 operators, with what the
-runner knows of them, takes 2 to 4 MiB however large its values are."""
+"""Those whose activations are large against what the runner keeps of their launches: about 1 MiB for a UNet of 1300
+operators, however large its values are."""
 
 
 @dataclass(frozen=True)
