@@ -301,14 +301,25 @@ class Groups:
         frame = self._framed(start, stop, group.axis, tiling)
         return self._assembled(start, stop, group.axis, tiling, frame, group.cut, group.sweeps, group.hoist)
 
-    def recut(self, group: Group, loop: int, parts: Parts) -> Group | None:
-        """A group one of whose loops, by its place among them, has other parts; None where there cannot be these."""
+    def recut(self, group: Group, loop: int, to: Parts | int) -> Group | None:
+        """A group one of whose loops has other parts, or parts that are cut again to other bytes.
+
+        Args:
+            loop: its place among the group's.
+
+        Returns:
+            None where there cannot be such parts.
+        """
         tiling, is_sweep = group.tiling_of(loop), loop < len(group.sweeps)
         reduction = group.tiling.sweeps[loop].node if is_sweep else None
-        keeps = group.cuts[loop].keeps_halos
-        key = Loop(group.start, group.stop, group.axis, bool(group.sweeps), reduction, keeps)
+        before = group.cuts[loop]
+        key = Loop(group.start, group.stop, group.axis, bool(group.sweeps), reduction, before.keeps_halos)
         try:
-            cut = self._loops.part(key, tiling, parts).cut
+            if isinstance(to, int):
+                recipe = before.recipe.model_copy(update={"again": to})
+                cut = self._loops.given(key, tiling, recipe, group.depth)
+            else:
+                cut = self._loops.part(key, tiling, to).cut
         except WholeError:
             return None
         cuts = [*group.cuts[:loop], cut, *group.cuts[loop + 1 :]]

@@ -34,3 +34,26 @@ def test_loops_that_are_dear_to_change_stay() -> None:
     planner = planner_of(captured(feed_forward(2), torch.randn(1, 4096, 8)), "main", "fused")
     mixed = in_parts(planner, 2, 1024)
     assert agreeing(mixed, planner.groups, planner.scheduled, in_parts(planner, 1024, 1024).bytes) == mixed
+
+
+def test_parts_that_are_cut_again_agree_on_their_bytes() -> None:
+    planner = planner_of(captured(feed_forward(3), torch.randn(1, 64, 8)), "main", "fused")
+    once = in_parts(planner, 2, 2, 2)
+    most = once.groups[0].cut.bytes
+
+    def again(*shares: float) -> Schedule:
+        recipes = [CutRecipe(parts=2, again=int(share * most)) for share in shares]
+        return planner.scheduled(
+            [
+                planner.groups.given((3 * at, 3 * at + 3), 1, recipe, [], None, depth=1)
+                for at, recipe in enumerate(recipes)
+            ]
+        )
+
+    mixed = again(0.7, 0.4, 0.7)
+    assert len({group.cut.bytes for group in mixed.groups}) == 2
+    found = agreeing(mixed, planner.groups, planner.scheduled, mixed.bytes)
+    assert len({group.cut.bytes for group in found.groups}) == 1
+    assert found.bytes <= mixed.bytes
+    assert found.cost < mixed.cost
+    assert len(found.kernels) < len(mixed.kernels)
