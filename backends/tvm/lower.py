@@ -130,9 +130,8 @@ class _Weights:
         variables: dict[str, Any] = {}
         for node in graph.graph.find_nodes(op="get_attr"):
             name, tensor = str(node.target), attribute(graph, str(node.target))
-            number = _number(tensor)
-            if number is not None:
-                self.values[node] = number
+            if is_number(tensor):
+                self.values[node] = constant(tensor.item(), dtype_name(tensor.dtype))
                 continue
             readers = [user for user in node.users if panels is not None and reads_panels(user, node, tensor)]
             for user in readers:
@@ -200,11 +199,9 @@ def _variables(node: Node) -> Any:
     return tree_map_only(torch.Tensor, variable, value_of(node))
 
 
-def _number(weight: torch.Tensor) -> Any:
-    """A rank-0 weight as a constant, else None."""
-    if weight.dim() or is_fake(weight) or dtype_name(weight.dtype) not in _DTYPES:
-        return None
-    return constant(weight.item(), dtype_name(weight.dtype))
+def is_number(weight: torch.Tensor) -> bool:
+    """Whether a weight becomes a constant, and so a part of kernels."""
+    return not (weight.dim() or is_fake(weight) or dtype_name(weight.dtype) not in _DTYPES)
 
 
 class _Problems:

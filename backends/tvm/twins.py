@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 
-import torch
 from torch.fx import GraphModule
 
 from penstock.backends.plan.launches import Body
+from penstock.backends.tvm.lower import is_number
 from penstock.passes.core.program import attribute
-from penstock.passes.core.shapes import is_fake
 from penstock.passes.core.skeleton import skeleton_of
 
 
@@ -38,10 +37,6 @@ def _likeness(graph: GraphModule) -> Hashable:
     held = []
     for node in graph.graph.find_nodes(op="get_attr"):
         tensor = attribute(graph, str(node.target))
-        held.append((places.setdefault(str(node.target), len(places)), _number(tensor)))
+        number = repr(tensor.item()) if is_number(tensor) else None
+        held.append((places.setdefault(str(node.target), len(places)), number))
     return skeleton_of(graph), tuple(held)
-
-
-def _number(tensor: torch.Tensor) -> str | None:
-    """The value of a weight that becomes a part of kernels."""
-    return None if tensor.dim() or is_fake(tensor) else repr(tensor.item())

@@ -44,6 +44,12 @@ class Copying final : public Launch {
   int64_t bytes_;
 };
 
+// Empties a list and gives up its memory, which to assign an empty one would not.
+template <class Item>
+void drop(std::vector<Item>& items) {
+  std::vector<Item>().swap(items);
+}
+
 // What loading needed goes back to the system, where the host's allocator would keep it.
 void release_free_memory() {
 #ifdef __GLIBC__
@@ -75,8 +81,8 @@ Model::Model(const std::string& folder, const penstock_options& options) : plan_
     if (is_new) bodies_.push_back(bind(plan_.graphs[call.graph].ops, plan_.graphs[call.graph], call, 0));
     calls_.push_back(found->second);
   }
-  for (Graph& graph : plan_.graphs) graph = {std::move(graph.name), {}, {}, {}};
-  plan_.weights = {};
+  for (Graph& graph : plan_.graphs) drop(graph.parameters), drop(graph.values), drop(graph.ops);
+  drop(plan_.weights);
   names_.shrink_to_fit();
   records_.shrink_to_fit();
   release_free_memory();

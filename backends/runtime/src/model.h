@@ -49,7 +49,7 @@ class Model {
   void walk(std::vector<Bound>& ops, std::vector<int64_t>& counters);
   void execute(Bound& op, const std::vector<int64_t>& counters);
 
-  Plan plan_;  // once bound, without graphs, and without the names of weights
+  Plan plan_;  // once bound, without weights, and without what graphs are made of
   std::unique_ptr<MappedFile> weights_file_;
   std::unique_ptr<Device> device_;
   std::string device_name_;
