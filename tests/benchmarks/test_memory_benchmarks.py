@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch import nn
 
 import penstock
-from benchmarks import full_size, sliced_memory, todays_memory
+from benchmarks import full_native, full_size, sliced_memory, todays_memory
 from penstock.passes.analysis.memory import memory
 
 
@@ -48,6 +49,19 @@ def test_a_model_is_planned_without_weights_and_measured_with_them() -> None:
     assert (row.bits, row.finite, row.replay_ratio) == (32, True, None)
     assert row.max_error < 1e-5
     assert "| layers |" in full_size.described([row])
+
+
+@pytest.mark.models
+@pytest.mark.native
+def test_a_model_is_compiled_without_weights_and_run_with_them(tmp_path: Path) -> None:
+    full_native.compile_model("unet2d", "opencl", tmp_path)
+    row = full_native.measure(tmp_path, rounds=1)
+    (whole, sliced), (arena, sliced_arena) = row.planned_bytes, row.arena_bytes
+    assert sliced <= 0.5 * whole
+    assert arena <= 1.05 * whole
+    assert sliced_arena <= 1.05 * sliced
+    assert row.max_error < 1e-5
+    assert "| unet2d |" in full_native.described([asdict(row)])
 
 
 @pytest.mark.models

@@ -93,6 +93,7 @@ class Owned {
   }
   Handle get() const { return handle_; }
   Handle* receive() { return &handle_; }
+  void leave() { handle_ = nullptr; }
   explicit operator bool() const { return handle_ != nullptr; }
 
  private:
@@ -131,6 +132,12 @@ class OpenCl final : public Device {
     check_limits();
     for (int64_t bytes : plan.arenas) arenas_.push_back(buffer(bytes, nullptr, cl::kReadWrite, "an arena"));
     kernels_.resize(plan.kernels.size());
+  }
+
+  // NVIDIA's driver crashes when the sub-buffers of an arena are released, so there they stay until the process ends.
+  ~OpenCl() override {
+    if (words(api_, chosen_.device, cl::kDeviceVendor).rfind("NVIDIA", 0) != 0) return;
+    for (auto& part : parts_) part.second.leave();
   }
 
   std::string name() const override { return "opencl: " + words(api_, chosen_.device, cl::kDeviceName); }

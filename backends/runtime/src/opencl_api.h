@@ -23,7 +23,7 @@ constexpr uint64_t kProfiling = 2;
 constexpr uint64_t kReadWrite = 1, kReadOnly = 4, kCopyHostPointer = 32;
 constexpr uint64_t kGpu = 4, kAllTypes = 0xFFFFFFFF;
 constexpr uint32_t kDeviceType = 0x1000, kMaxWorkGroup = 0x1004, kMaxAllocation = 0x1010, kBaseAlignment = 0x1019, kLocalMemory = 0x1023;
-constexpr uint32_t kDeviceName = 0x102B, kDriverVersion = 0x102D, kDeviceVersion = 0x102F, kExtensions = 0x1030;
+constexpr uint32_t kDeviceName = 0x102B, kDeviceVendor = 0x102C, kDriverVersion = 0x102D, kDeviceVersion = 0x102F, kExtensions = 0x1030;
 constexpr uint32_t kBinarySizes = 0x1165, kBinaries = 0x1166, kBuildLog = 0x1183, kRegion = 0x1220;
 constexpr uint32_t kStart = 0x1282, kEnd = 0x1283;
 
