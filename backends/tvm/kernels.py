@@ -16,6 +16,7 @@ import tvm_ffi
 from tvm import tirx
 from tvm.tirx.build import split_host_device_mods
 
+from penstock.backends.cores import in_parts
 from penstock.backends.plan.launches import Extent, Kernel, Type
 from penstock.backends.targets import Target
 from penstock.backends.tvm.intrinsics import spell_constants, spell_masks
@@ -44,8 +45,11 @@ def cpu_kernels(nests: Mapping[str, Nest], built_for: tvm.target.Target) -> tupl
 
 def gpu_kernels(nests: Mapping[str, Nest], target: Target, built_for: tvm.target.Target) -> tuple[Kernel, ...]:
     """The kernels with their sources and launch numbers."""
-    functions = _device_functions(tvm.IRModule(_functions(nests)), built_for)
-    return tuple(_gpu_kernel(name, nest, functions, target, built_for) for name, nest in nests.items())
+    made = in_parts(
+        list(_functions(nests).items()), lambda part: _device_functions(tvm.IRModule(dict(part)), built_for)
+    )
+    on_device = {name: function for part in made for name, function in part.items()}
+    return tuple(_gpu_kernel(name, nest, on_device, target, built_for) for name, nest in nests.items())
 
 
 def _device_functions(module: tvm.IRModule, built_for: tvm.target.Target) -> dict[str, Any]:

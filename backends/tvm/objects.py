@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import tvm
 
-from penstock.backends.cores import jobs
-
-_TOGETHER = 16
-"""Kernels of one file. No function of the cores, so that a library is the same bytes wherever it is built."""
+from penstock.backends.cores import in_parts
 
 
 def object_files(functions: Mapping[str, Any], built_for: tvm.target.Target) -> dict[str, bytes]:
@@ -22,11 +18,8 @@ def object_files(functions: Mapping[str, Any], built_for: tvm.target.Target) -> 
     At least one, if an empty one. The functions do not look at their arguments' shapes and dtypes: the runner holds a
     launch plan against those of the kernels when it loads it.
     """
-    names = list(functions)
-    parts = [names[start : start + _TOGETHER] for start in range(0, len(names) or 1, _TOGETHER)]
-    with ThreadPoolExecutor(jobs()) as pool:
-        made = pool.map(lambda part: _object_file({name: functions[name] for name in part}, built_for), parts)
-        return {f"kernels{index:03}.o": content for index, content in enumerate(made)}
+    made = in_parts(list(functions.items()), lambda part: _object_file(dict(part), built_for))
+    return {f"kernels{index:03}.o": content for index, content in enumerate(made)}
 
 
 def _object_file(functions: Mapping[str, Any], built_for: tvm.target.Target) -> bytes:

@@ -13,6 +13,7 @@ from typing import Any
 import tvm
 from tvm import relax
 
+from penstock.backends.tvm.legalize_once import legalize_ops
 from penstock.backends.tvm.schedules.rules import rules_for
 
 
@@ -39,7 +40,7 @@ def fused(module: tvm.IRModule, target: tvm.target.Target) -> Fused:
         [
             relax.transform.DeadCodeElimination(),
             relax.backend.DispatchSortScan(),
-            relax.transform.LegalizeOps(),
+            legalize_ops(),
             relax.transform.AnnotateTIROpPattern(),
             relax.transform.FuseOps(),
         ]

@@ -24,13 +24,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar
 
-from torch.fx import Node
+from torch.fx import GraphModule, Node
 
 from penstock.passes.core.context import Context
 from penstock.passes.core.errors import InvalidProgramError
 from penstock.passes.core.printer import format_call, format_type
 from penstock.passes.core.program import Program
-from penstock.passes.core.rewriter import Emitter, Rewriter
+from penstock.passes.core.rewriter import Emitter, Rewriter, Unwilling, UnwillingError
 
 Exactness = Literal["exact", "lossy"]
 
@@ -83,13 +83,19 @@ class RewritePass(Pass):
 
     @abstractmethod
     def rewrite(self, node: Node, emit: Emitter) -> Replacement:
-        """What replaces `node`: a node, a sequence of nodes for a tuple, a `Refusal`, or None to leave it."""
+        """What replaces `node`: a node, a sequence of nodes for a tuple, a `Refusal`, or None to leave it.
+
+        It may be asked twice of a node: first whether there is anything to do in a graph at all.
+        """
 
     def run(self, program: Program, context: Context) -> Program:
         """Apply `rewrite` to every node that calls one of `operators`, in order."""
         changed = {}
         for name, module in program.graphs.items():
-            if not any(module.graph.find_nodes(op="call_function", target=target) for target in self.operators):
+            declined = self._declined(module)
+            if declined is not None:
+                for node, refusal in declined:
+                    context.decline(self.name(), node, refusal.reason)
                 continue
             edit = Rewriter(module, self.name())
             replaced = 0
@@ -105,6 +111,26 @@ class RewritePass(Pass):
             if replaced:
                 changed[name] = edit.finish(name)
         return program.with_graphs(**changed) if changed else program
+
+    def _declined(self, module: GraphModule) -> list[tuple[Node, Refusal]] | None:
+        """What the pass refuses in a graph in which it changes nothing; None where it changes something.
+
+        Most graphs of a sliced Program are of this kind, and to copy one costs more than to look at it.
+        """
+        operators = frozenset(self.operators)
+        declined = []
+        for node in module.graph.nodes:
+            if node.op != "call_function" or node.target not in operators:
+                continue
+            try:
+                answer = self.rewrite(node, Unwilling(node))
+            except UnwillingError:
+                return None
+            if isinstance(answer, Refusal):
+                declined.append((node, answer))
+            elif answer is not None:
+                return None
+        return declined
 
 
 def check_type(made_by: str, node: Node, replacement: Node | Sequence[Node]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch.fx import Graph, GraphModule, Node
+from torch.fx._lazy_graph_module import _LazyGraphModule
 
 
 def copy_graph(graph: Graph) -> tuple[Graph, dict[Node, Node]]:
@@ -21,9 +22,12 @@ def copy_graph(graph: Graph) -> tuple[Graph, dict[Node, Node]]:
 
 
 def make_module(weights: dict[str, torch.Tensor], graph: Graph, name: str = "Graph") -> GraphModule:
-    """A `GraphModule` over a graph, with weights at their dotted names."""
+    """A `GraphModule` over a graph, with weights at their dotted names.
+
+    Passes make many, of which few are ever called: FX writes and compiles the code of one when it is asked for.
+    """
     root: dict[str, Any] = dict(weights)
-    return GraphModule(root, graph, class_name=name)
+    return _LazyGraphModule(root, graph, class_name=name)
 
 
 def eliminate_dead_nodes(graph: Graph) -> int:

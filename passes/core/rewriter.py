@@ -165,6 +165,29 @@ class Emitter:
         return node
 
 
+class UnwillingError(Exception):
+    """An `Unwilling` emitter was asked to make a node."""
+
+
+class Unwilling(Emitter):
+    """An emitter that makes nothing, to find out whether it is asked to: then it raises `UnwillingError`."""
+
+    def __init__(self, anchor: Node) -> None:
+        self.anchor = anchor
+
+    def __call__(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> Node:
+        """Make no node."""
+        raise UnwillingError
+
+    def constant(self, tensor: torch.Tensor, name: str | None = None) -> Node:
+        """Make no constant."""
+        raise UnwillingError
+
+    def __getattr__(self, name: str) -> Any:
+        """Without a graph to edit there is no `rewriter`."""
+        raise UnwillingError
+
+
 def _strides(value: Any) -> Any:
     """The strides of a tensor, or of each in a tuple; those of dimensions of extent 1 mean nothing."""
     if isinstance(value, (tuple, list)):

@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch.fx import Node
 
-from penstock.passes.core.base import Operators, Replacement, RewritePass
+from penstock.passes.core import base
+from penstock.passes.core.base import Operators, Refusal, Replacement, RewritePass
+from penstock.passes.core.context import Context
 from penstock.passes.core.errors import InvalidProgramError
-from penstock.passes.core.rewriter import Emitter
+from penstock.passes.core.rewriter import Emitter, Rewriter
 
 aten = torch.ops.aten
 
@@ -73,3 +75,33 @@ def test_a_view_that_new_strides_forbid_becomes_a_reshape(run_pass, assert_listi
     )
     sine = next(node for node in after.graphs["main"].graph.nodes if node.name == "sin")
     assert sine.meta["val"].stride() == (1, 4)
+
+
+@dataclass(frozen=True)
+class Watchful(RewritePass):
+    """Compares matrices with a constant that it looks up first, instead of rectifying them; refuses other tensors."""
+
+    operators: ClassVar[Operators] = (aten.relu.default,)
+
+    def rewrite(self, node: Node, emit: Emitter) -> Replacement:
+        if node.meta["val"].dim() != 2:
+            return Refusal("no matrix")
+        zero = emit.rewriter.weights.get("zero", torch.tensor(0.0))
+        return emit(aten.maximum.default, node.args[0], emit.constant(zero, "zero"))
+
+
+def test_a_graph_that_a_pass_leaves_alone_is_not_copied(monkeypatch, run_pass):
+    copied = []
+    monkeypatch.setattr(base, "Rewriter", lambda module, made_by: copied.append(module) or Rewriter(module, made_by))
+    context = Context()
+    before, after = run_pass(lambda x: x.relu().relu(), (torch.randn(3),), Watchful(), context=context)
+    assert after is before
+    assert copied == []
+    assert [(each.node, each.reason) for each in context.declined] == [("relu", "no matrix"), ("relu_1", "no matrix")]
+
+
+def test_a_pass_refuses_one_node_and_changes_another(run_pass):
+    context = Context()
+    _, after = run_pass(lambda x: x.sum().relu() + x.relu(), (torch.randn(2, 3),), Watchful(), context=context)
+    assert list(after.weights) == ["zero"]
+    assert [each.node for each in context.declined] == ["relu"]
