@@ -47,8 +47,10 @@ def _once(function: Callable[[Any, Any], Any], known: dict[Hashable, _Made]) -> 
     def legalize(builder: Any, call: Any) -> Any:
         variables: list[Any] = []
         arguments = tuple(_described(argument, variables) for argument in call.args)
+        if None in arguments:
+            return function(builder, call)
         key = (str(call.op.name), arguments, tvm_ffi.structural_hash(call.attrs) if call.attrs else None)
-        made = known.get(key) if None not in arguments else None
+        made = known.get(key)
         if made is not None and tvm_ffi.structural_equal(made.attrs, call.attrs):
             return relax.call_tir(made.call.args[0], [variables[place] for place in made.places], made.call.ty_args[0])
         result = function(builder, call)
