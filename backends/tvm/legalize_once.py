@@ -82,7 +82,7 @@ def _described(argument: Any, variables: list[Any]) -> Hashable:
     if isinstance(argument, tvm.ir.GenericConst):
         return None if argument.value.shape else (dtype_of(argument), argument.value.numpy().tobytes())
     if isinstance(argument, (tirx.IntImm, tirx.FloatImm, tvm.ir.StringImm)):
-        return type(argument).__name__, str(argument.ty), argument.value
+        return type(argument).__name__, str(argument.ty), repr(argument.value)  # as -0.0 equals 0.0
     return None
 
 
