@@ -16,7 +16,7 @@ from penstock.passes.analysis.memory import Attention
 from penstock.passes.slicing.estimates import BYTES_PER_SECOND, LAUNCH, part_seconds
 from penstock.passes.slicing.kernels import Kernels, cost, of_parts
 from penstock.passes.slicing.parts import Parts
-from penstock.passes.slicing.spans import Spans, clipped, indices, kept_extents, spans_of
+from penstock.passes.slicing.spans import Spans, clipped, indices, kept_extents, refuse_padding, spans_of
 from penstock.passes.slicing.tiling import Tiling
 from penstock.passes.slicing.timeline import part_bytes
 
@@ -183,6 +183,8 @@ def others(tiling: Tiling, parts: Parts, keeps: bool) -> Iterator[Spans]:
     border; and where steps are no whole periods, the neighbours of the one in the middle. Where halos are kept, one of
     the parts before the first and the last but one are others too.
     """
+    if keeps:
+        refuse_padding(tiling, parts)
     at = _middle(parts)
     near = range(at + 1, min(at + min(_cycle(tiling, parts), _NEIGHBOURS), parts.count - 2))
     places = [-1] if indices(tiling, parts, keeps)[0] < 0 else []

@@ -13,6 +13,7 @@ do; what each value keeps follows from the reach of what reads it, whatever the 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -127,6 +128,28 @@ def spans_of(tiling: Tiling, parts: Parts, index: int, keeps: bool) -> Spans:
 def indices(tiling: Tiling, parts: Parts, keeps: bool) -> range:
     """The parts of a loop: where they keep halos, some before the first one make what that needs around it."""
     return range(_lead(tiling) // parts.step if keeps else 0, parts.count)
+
+
+def refuse_padding(tiling: Tiling, parts: Parts) -> None:
+    """See that no part of a loop that keeps halos makes nothing of some operator but its padding.
+
+    Raises:
+        WholeError: one does.
+    """
+    places = indices(tiling, parts, keeps=True)
+    for node, (low, high) in tiling.padded.items():
+        if node not in _whole(tiling):
+            continue
+        first, last = _whole(tiling)[node]
+
+        def made(index: int, node: Node = node) -> int:
+            return _fronts(tiling, parts.range(index)[1])[node]
+
+        if first < low and made(places[bisect_left(places, first + 1, key=made)]) <= low:
+            raise WholeError(f"a part of '{node.name}' would be nothing but padding before the rest")
+        at = bisect_left(places, last, key=made)
+        if high < last and at and made(places[at - 1]) >= high:
+            raise WholeError(f"a part of '{node.name}' would be nothing but padding behind the rest")
 
 
 def kept_extents(found: Iterable[Spans]) -> dict[Node, int]:

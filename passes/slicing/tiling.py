@@ -77,6 +77,24 @@ class Tiling:
         )
 
     @cached_property
+    def padded(self) -> Mapping[Node, tuple[int, int]]:
+        """For operators whose first or last positions read nothing but padding: the range of those between."""
+        found: dict[Node, tuple[int, int]] = {}
+        for node in self.sliced:
+            size = self.axes[node].size
+            low, high = 0, size
+            for key in self.sources[node]:
+                need = self.needs[node][key]
+                if need is not None and not need.optional:
+                    while low < size and need.needs(low, low + 1)[1] <= 0:
+                        low += 1
+                    while high > low and need.needs(high - 1, high)[0] >= need.axis.size:
+                        high -= 1
+            if (low, high) != (0, size):
+                found[node] = low, high
+        return found
+
+    @cached_property
     def scales(self) -> Mapping[Node, Fraction]:
         """Positions of each output for one that is cut."""
         return {output: scale(self.axes[output].size, self.size) for output in self.outputs}

@@ -11,6 +11,7 @@ from torch._subclasses import FakeTensorMode
 from torch.nn import functional as F
 
 import penstock
+from penstock.passes.analysis.axes import WholeError
 from penstock.passes.analysis.cost import cost
 from penstock.passes.analysis.memory import memory
 from penstock.passes.core import dialect, reference
@@ -19,6 +20,7 @@ from penstock.passes.core.printer import format_program
 from penstock.passes.core.program import Piece, Program, SliceLoop
 from penstock.passes.slicing.choose import planner_of
 from penstock.passes.slicing.cuts import CutRecipe
+from penstock.passes.slicing.parts import choices
 from penstock.passes.slicing.recipe import GraphRecipe, followed
 from penstock.passes.slicing.spans import indices, spans_of
 from penstock.slicing import slicing_plan
@@ -73,6 +75,17 @@ class Pair(nn.Module):
         return near, self.second(near.sigmoid())[:, :, 2:]
 
 
+class Padded(nn.Module):
+    """A padding that is an operator of its own: of thin parts, one makes nothing else of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 2, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(F.pad(F.interpolate(self.first(x), scale_factor=2.0), [0, 0, 1, 0]))
+
+
 def loops(program: Program) -> list[SliceLoop]:
     return [op for op in program.plan.ops() if isinstance(op, SliceLoop)]
 
@@ -83,6 +96,7 @@ MODELS = {
     "reflect": (Upscaler(mode="reflect", steps=1), (1, 4, 8, 5)),
     "sweep": (Normed(), (1, 2, 13, 11)),
     "two results": (Pair(), (1, 2, 12, 9)),
+    "padded": (Padded(), (1, 2, 6, 9)),
 }
 
 
@@ -94,6 +108,23 @@ def test_all_numbers_of_parts_give_the_same_numbers(name: str) -> None:
     assert any(loop.kept for _, _, sliced in found for loop in loops(sliced))
     for _, _, sliced in found:
         assert_equal(program, sliced)
+
+
+def test_parts_of_nothing_but_padding_are_refused_before_they_are_made() -> None:
+    program = captured(Padded(), torch.randn(1, 2, 6, 9))
+    planner = planner_of(program, "main", "fused")
+    refused, taken, last = [], [], len(planner.line.nodes)
+    for each in choices(11):
+        try:
+            group = planner.groups.given((0, last), 2, CutRecipe(parts=each.count, keeps_halos=True), [], None)
+        except WholeError:
+            refused.append(each.count)
+            continue
+        taken.append(each.count)
+        for index in indices(group.tiling, each, keeps=True):
+            spans_of(group.tiling, each, index, keeps=True)
+    assert refused
+    assert taken
 
 
 def test_nothing_is_made_twice() -> None:
