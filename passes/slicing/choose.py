@@ -12,7 +12,7 @@ from penstock.passes.slicing.copies import with_copies
 from penstock.passes.slicing.estimates import seconds_of
 from penstock.passes.slicing.facts import FORBIDDEN
 from penstock.passes.slicing.forms import prepared
-from penstock.passes.slicing.planner import SLOW, Planner, Schedule
+from penstock.passes.slicing.planner import SLOW, SPARE, Planner, Schedule
 from penstock.passes.slicing.realize import Realizer
 from penstock.passes.slicing.rematerialize import rematerialized
 
@@ -66,7 +66,14 @@ def choose(program: Program, call: Call, room: int, attention: Attention, larges
 def _least(program: Program, call: Call, plain: Planner, other: Planner, recompute: int) -> Choice:
     """The choice with the fewest bytes: without parts where they save nothing."""
     schedule, whole = other.least(), plain.scheduled(())
-    if plain.unsliced_bytes < FORBIDDEN and _measured(program, call, other, schedule) >= whole.bytes:
+    most = _measured(program, call, other, schedule)
+    is_far = most > schedule.bytes * (1 + SPARE)  # from what was planned
+    for depth in range(1, DEPTH + 1 if is_far else 0):
+        better = _fitting(program, call, other, schedule.bytes, depth)
+        if better is not None:
+            schedule, most = better, better.bytes
+            break
+    if plain.unsliced_bytes < FORBIDDEN and most >= whole.bytes:
         return Choice(plain, whole)
     return Choice(other, schedule, recompute)
 

@@ -31,7 +31,7 @@ from penstock.passes.slicing.twins import Twins
 _STARTS = 28  # borders looked back from the end of a run
 SLOW = 0.1  # time that a plan adds, as a share of the unsliced time, from which parts that are cut again are tried
 _FLOOR = 0.01  # share of the fewest bytes that they are found out to
-_SPARE = 0.05  # share of them that a cheaper schedule may need more
+SPARE = 0.05  # share of them that a cheaper schedule may need more
 _NESTED = 12  # of them for runs whose parts are cut again
 
 
@@ -229,7 +229,7 @@ class Planner:
                 low = middle + 1
             else:
                 best = found
-        roomy = self.plan(int(best.bytes * (1 + _SPARE)), depth)
+        roomy = self.plan(int(best.bytes * (1 + SPARE)), depth)
         return roomy if roomy is not None and roomy.cost < best.cost else best
 
     def _path(self, budget: int, depth: int) -> Schedule | None:
