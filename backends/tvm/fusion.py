@@ -1,6 +1,6 @@
 """Fusion within a number of bytes: neighbours that became one kernel are taken apart again where that needs too much.
 
-A kernel runs where its last operator stands, and needs the operands of all operators in it until then. An operator that
+A kernel runs once the operands of all operators in it are there, and needs all of them until then. An operator that
 would have left less than it read, before much else was alive, is made late that way. Where a kernel itself runs with
 too much alive, its operators one after the other may do with less.
 """
@@ -18,7 +18,7 @@ from penstock.backends.plan.timeline import Timeline
 from penstock.backends.targets import Target
 from penstock.backends.tvm.launches import KernelTable, launch_lists
 from penstock.backends.tvm.lower import lower, weights_of
-from penstock.backends.tvm.pipeline import fused, scheduled
+from penstock.backends.tvm.pipeline import Fused, fused, scheduled
 from penstock.backends.tvm.twins import first_of_each, on_other_weights
 from penstock.passes.core.program import Program
 
@@ -35,14 +35,14 @@ class Launches:
         packed: the weights among those of the launches that are the Program's in another order, by name.
         nodes: for each graph that launches were made for, the variables that are values of nodes in memory of their
             own, with the nodes' names.
-        inside: for each of these graphs and each variable that a kernel makes, the variables that it makes on the way.
+        neighbours: for each of these graphs, the module that its kernels are from.
     """
 
     table: KernelTable
     bodies: dict[str, Body]
     packed: dict[str, torch.Tensor]
     nodes: dict[str, dict[str, str]]
-    inside: dict[tuple[str, str], tuple[str, ...]]
+    neighbours: dict[str, Fused]
 
 
 def launches_within(program: Program, target: Target, built_for: tvm.target.Target, room: int | None) -> Launches:
@@ -89,7 +89,6 @@ def _again(
     lowered = lower(program, apart, graphs)
     neighbours = fused(lowered.module, built_for)
     table, bodies = launch_lists(scheduled(neighbours.module, built_for), lowered.weights, known.table)
-    others = {key: made for key, made in known.inside.items() if key[0] not in graphs}
     packed = {**known.packed, **lowered.packed}
     twins = {
         name: on_other_weights(bodies[first], lowered.weights[first], weights_of(program.graphs[name], packed))
@@ -101,7 +100,7 @@ def _again(
         {**known.bodies, **bodies, **twins},
         packed,
         {**known.nodes, **lowered.nodes},
-        {**others, **neighbours.inside},
+        {**known.neighbours, **dict.fromkeys(graphs, neighbours)},
     )
 
 
@@ -134,4 +133,5 @@ def _inside(found: Launches, crowded: set[tuple[str, str]]) -> set[tuple[str, st
 def _kernels(graph: str, body: Body, found: Launches) -> Iterator[tuple[str, list[str | None]]]:
     """What each kernel of a graph makes, and the nodes in it; None for what is no node's value, such as a view."""
     for made in dict.fromkeys(op.made[1] for op in body.ops if isinstance(op, Launch)):
-        yield made, [found.nodes[graph].get(variable) for variable in found.inside.get((graph, made), (made,))]
+        inside = found.neighbours[graph].inside.get((graph, made), (made,))
+        yield made, [found.nodes[graph].get(variable) if variable else None for variable in inside]

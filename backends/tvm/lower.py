@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import operator
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -90,7 +90,7 @@ def _lower_graph(
     parameters = [*(values[node] for node in inputs), *weights.variables.values()]
     with builder.function(name, parameters, attrs={"num_input": len(inputs)}):
         with builder.dataflow():
-            for node in graph.graph.nodes:
+            for node in _late_views(graph):
                 if node.op in ("placeholder", "get_attr"):
                     problems.refused_dtype(node)
                 elif node.op == "call_function":
@@ -104,6 +104,28 @@ def _lower_graph(
     if function.name_hint != name:
         raise InvalidProgramError(f"a kernel is already called '{name}'; give the graph '{name}' another name")
     lowered.weights[name] = tuple(weights.variables)
+
+
+def _late_views(graph: GraphModule) -> Iterator[Node]:
+    """The nodes of a graph, each view before the first that needs it.
+
+    A kernel runs where the first of its operators stands. One that begins with a view would run long before its value
+    is needed, which lies in memory until then.
+    """
+    waiting: set[Node] = set()
+
+    def ready(node: Node) -> Iterator[Node]:
+        for source in node.all_input_nodes:
+            if source in waiting:
+                waiting.remove(source)
+                yield from ready(source)
+        yield node
+
+    for node in graph.graph.nodes:
+        if is_view(node):
+            waiting.add(node)
+        else:
+            yield from ready(node)
 
 
 def weights_of(graph: GraphModule, packed: dict[str, torch.Tensor]) -> tuple[str, ...]:

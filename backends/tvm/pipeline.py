@@ -6,28 +6,35 @@ work-group of its own. The rules for any GPU, with the limits of the target, do 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import tvm
 from tvm import relax
 
+from penstock.backends.tvm.inside import inside
 from penstock.backends.tvm.legalize_once import legalize_ops
 from penstock.backends.tvm.schedules.rules import rules_for
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fused:
     """A module in which every operator is a loop nest, and neighbours are one.
 
     Attributes:
-        inside: for each variable of a graph that a fused function makes, by their names, the variables that it makes
-            on the way.
+        apart: with neighbours apart.
+        together: with a function for each kernel, of calls of loop nests.
+        module: with kernels that are one loop nest.
     """
 
+    apart: tvm.IRModule
+    together: tvm.IRModule
     module: tvm.IRModule
-    inside: dict[tuple[str, str], tuple[str, ...]]
+
+    @cached_property
+    def inside(self) -> dict[tuple[str, str], tuple[str | None, ...]]:
+        """For each variable of a graph that a kernel makes, by their names, the variables that it makes on the way."""
+        return inside(self.apart, self.together)
 
 
 def fused(module: tvm.IRModule, target: tvm.target.Target) -> Fused:
@@ -36,36 +43,19 @@ def fused(module: tvm.IRModule, target: tvm.target.Target) -> Fused:
     Constants are not folded here: what is worth storing was folded in the graph, and a mask that a kernel can make
     should not be stored.
     """
-    find = tvm.transform.Sequential(
+    nests = tvm.transform.Sequential(
         [
             relax.transform.DeadCodeElimination(),
             relax.backend.DispatchSortScan(),
             legalize_ops(),
             relax.transform.AnnotateTIROpPattern(),
-            relax.transform.FuseOps(),
         ]
     )
     merge = tvm.transform.Sequential([relax.transform.FuseTIR(), relax.transform.DeadCodeElimination()])
     with target, tvm.transform.PassContext(opt_level=3):
-        module = find(module)
-        return Fused(merge(module), _inside(module))
-
-
-def _inside(module: tvm.IRModule) -> dict[tuple[str, str], tuple[str, ...]]:
-    found = {}
-    for graph, function in module.functions_items():
-        for binding in _bindings(function):
-            callee = getattr(binding.value, "op", None)
-            if isinstance(callee, tvm.ir.GlobalVar):
-                made = tuple(str(inner.var.name) for inner in _bindings(module[callee]))
-                found[str(graph.name_hint), str(binding.var.name)] = made
-    return found
-
-
-def _bindings(function: Any) -> Iterator[Any]:
-    if isinstance(function, relax.Function):
-        for block in function.body.blocks:
-            yield from block.bindings
+        apart = nests(module)
+        together = relax.transform.FuseOps()(apart)
+        return Fused(apart, together, merge(together))
 
 
 def scheduled(module: tvm.IRModule, target: tvm.target.Target) -> tvm.IRModule:
