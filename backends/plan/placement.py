@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 _GOOD_ENOUGH = 1.002
-_ROUNDS = 8  # of placing the block first that ended highest, for each order to begin with
+_ROUNDS = 60  # of placing the block first that ended highest, for each order to begin with
 _ATTEMPT, _EFFORT = 0.1, 2.5
 """Of the solver, in its own unit, seconds each, so that the same plan comes out on every machine: to find a placement
 that is low enough, from each of the packings in turn, as a search is over soon or never; and to find the lowest."""
