@@ -67,12 +67,11 @@ def _least(program: Program, call: Call, plain: Planner, other: Planner, recompu
     """The choice with the fewest bytes: without parts where they save nothing."""
     schedule, whole = other.least(), plain.scheduled(())
     most = _measured(program, call, other, schedule)
-    is_far = most > schedule.bytes * (1 + SPARE)  # from what was planned
-    for depth in range(1, DEPTH + 1 if is_far else 0):
-        better = _fitting(program, call, other, schedule.bytes, depth)
+    if most > schedule.bytes * (1 + SPARE):  # so much more than planned that deeper cuts may give less
+        tries = (_fitting(program, call, other, schedule.bytes, depth) for depth in range(1, DEPTH + 1))
+        better = next((found for found in tries if found is not None), None)
         if better is not None:
             schedule, most = better, better.bytes
-            break
     if plain.unsliced_bytes < FORBIDDEN and most >= whole.bytes:
         return Choice(plain, whole)
     return Choice(other, schedule, recompute)

@@ -182,6 +182,9 @@ def others(tiling: Tiling, parts: Parts, keeps: bool) -> Iterator[Spans]:
     These are the first and the last, of which there are two where the last is smaller, for both may reach beyond the
     border; and where steps are no whole periods, the neighbours of the one in the middle. Where halos are kept, one of
     the parts before the first and the last but one are others too.
+
+    Raises:
+        WholeError: there cannot be one of the loop's parts.
     """
     if keeps:
         refuse_padding(tiling, parts)
