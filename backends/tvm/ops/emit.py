@@ -184,6 +184,11 @@ class Emit:
         """The tensor repeated along new and 1-sized leading dimensions; itself when it has that shape."""
         return expr if shape_of(expr) == tuple(shape) else self(relax.op.broadcast_to(expr, tuple(shape)))
 
+    def unrepeated(self, expr: Expr) -> Expr:
+        """What `broadcast` repeated to make a tensor, for a kernel that reads by `broadcast_read`; else the tensor."""
+        bound = self._binding(expr)
+        return bound.args[0] if _operator(bound) == "relax.broadcast_to" else expr
+
     def _binding(self, expr: Expr) -> Any:
         """What a variable is bound to; None for one that is an argument, and for what is no variable."""
         return self.builder.lookup_binding(expr) if isinstance(expr, relax.Var) else None

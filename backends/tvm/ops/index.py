@@ -63,12 +63,15 @@ def gather(emit: Emit, x: Expr, dim: int, positions: Expr, sparse_grad: bool = F
 
 def gather_along(emit: Emit, x: Expr, positions: Expr, dim: int) -> Var:
     """`gather` of a tensor of rank 1 or more, along a dimension counted from the front."""
-    extent = shape_of(x)[dim]
+    extent, shape = shape_of(x)[dim], shape_of(positions)
 
     def compute(source: te.Tensor, at: te.Tensor) -> te.Tensor:
-        return te.compute(at.shape, lambda *i: source(*i[:dim], in_range(at(*i), extent), *i[dim + 1 :]), name="gather")
+        def element(*i: Any) -> Any:
+            return source(*i[:dim], in_range(broadcast_read(at, i), extent), *i[dim + 1 :])
 
-    return emit.te(compute, x, positions, name="gather")
+        return te.compute(shape, element, name="gather")
+
+    return emit.te(compute, x, emit.unrepeated(positions), name="gather")
 
 
 @lowers(aten.index.Tensor)

@@ -99,7 +99,8 @@ def rule_of(node: Node) -> Rule:
         WholeError: it has none.
     """
     import penstock.passes.analysis.axes.rules_compute
-    import penstock.passes.analysis.axes.rules_layout  # noqa: F401 - both fill the table
+    import penstock.passes.analysis.axes.rules_index
+    import penstock.passes.analysis.axes.rules_layout  # noqa: F401 - all fill the table
 
     target = node.target
     found = RULES.get(target) if isinstance(target, OpOverload) else None

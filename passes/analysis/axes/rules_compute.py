@@ -184,14 +184,30 @@ def _max_pool(node: Node, axis: Axis) -> Needs:
     return {"self": _sliding(node, axis, "self", spatial)}
 
 
-@rule(aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default)
+def _pooled_mean(part: Part, emit: Emit, arguments: dict[str, Any]) -> Any:
+    """Zeros that are counted can be added before; else the operator pads on both sides, and its ends are cropped."""
+    if arguments["count_include_pad"] or part.axis.dim < 2:
+        return _without_padding(part, emit, arguments, "self", 0.0)
+    size, stride, padding, _ = _window(part.node, part.axis.dim, len(part.shape) - 2)
+    if not padding:
+        return None
+    made = emit(part.node.target, *arguments.values())
+    begin = (part.low * stride - padding + part.padding["self"][0]) // stride
+    extent = (shape_of(arguments["self"])[part.axis.dim] + 2 * padding - size) // stride + 1
+    return crop(emit, made, part.axis, extent, part.low - begin, part.high - begin)
+
+
+@rule(aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default, make=_pooled_mean)
 def _avg_pool(node: Node, axis: Axis) -> Needs:
     arguments = arguments_of(node)
     spatial = len(arguments["kernel_size"])
     if axis.dim < len(shape_of(node)) - spatial:
         return {"self": Reach(axis)}
-    if arguments["ceil_mode"] or any(arguments["padding"]) or len(shape_of(node)) != spatial + 2:
+    if arguments["ceil_mode"] or len(shape_of(node)) != spatial + 2:
         raise WholeError("windows reach beyond the border")
+    _, stride, padding, _ = _window(node, axis.dim, spatial)
+    if not arguments["count_include_pad"] and padding % stride:
+        raise WholeError("a window that reaches beyond the border is a mean of fewer")
     return {"self": _sliding(node, axis, "self", spatial)}
 
 
@@ -254,7 +270,7 @@ def _batch_norm(node: Node, axis: Axis) -> Needs:
 
 @rule(
     aten.softmax.int, aten._softmax.default, aten.log_softmax.int, aten._log_softmax.default, aten.cumsum.default,
-    aten.cumprod.default, aten.sort.default,
+    aten.cumprod.default,
 )  # fmt: skip
 def _along_one_dim(node: Node, axis: Axis) -> Needs:
     if arguments_of(node)["dim"] % len(shape_of(node)) == axis.dim:
@@ -265,7 +281,7 @@ def _along_one_dim(node: Node, axis: Axis) -> Needs:
 @rule(
     aten.mean.dim, aten.sum.dim_IntList, aten.amax.default, aten.amin.default, aten.var.correction, aten.prod.dim_int,
     aten.linalg_vector_norm.default, aten.argmax.default, aten.argmin.default, aten.any.dim, aten.all.dim,
-    aten.logsumexp.default,
+    aten.any.dims, aten.all.dims, aten.logsumexp.default,
 )  # fmt: skip
 def _reduction(node: Node, axis: Axis) -> Needs:
     arguments = arguments_of(node)
@@ -348,13 +364,47 @@ def _upsample_nearest(node: Node, axis: Axis) -> Needs:
     return {"input": Reach(Axis(axis.dim, 1, source[axis.dim], 1), den=result[axis.dim] // source[axis.dim])}
 
 
-@rule(
-    aten.upsample_bilinear2d.vec, aten.upsample_bicubic2d.vec, aten.upsample_linear1d.vec, aten.upsample_trilinear3d.vec
-)
-def _upsample_linear(node: Node, axis: Axis) -> Needs:
-    if axis.dim > 1:
-        raise WholeError("positions are blended")
-    return {"input": Reach(axis)}
+def _blended(part: Part, emit: Emit, arguments: dict[str, Any]) -> Any:
+    """What is asked for of the part enlarged: the positions next to it give its ends the neighbours that they have."""
+    place = part.axis.dim
+    if place < 2:
+        return None
+    source, whole = shape_of(inputs_of(part.node)["input"]), shape_of(part.node)
+    held = shape_of(arguments["input"])
+    target = [extent * to // of for extent, of, to in zip(held[2:], source[2:], whole[2:], strict=True)]
+    made = emit(part.node.target, arguments["input"], target, False, None)
+    factor = whole[place] // source[place]
+    begin = part.low // factor - _NEIGHBOURS[part.node.target] + part.padding["input"][0]
+    return crop(emit, made, part.axis, target[place - 2], part.low - begin * factor, part.high - begin * factor)
+
+
+_NEIGHBOURS: dict[Any, int] = {
+    aten.upsample_linear1d.vec: 1,
+    aten.upsample_bilinear2d.vec: 1,
+    aten.upsample_trilinear3d.vec: 1,
+    aten.upsample_bicubic2d.vec: 2,
+}
+"""How many positions on either side of its own one an enlarged position may read."""
+
+
+@rule(*_NEIGHBOURS, make=_blended)
+def _upsample_blended(node: Node, axis: Axis) -> Needs:
+    arguments = arguments_of(node)
+    source, result = shape_of(inputs_of(node)["input"]), shape_of(node)
+    given = arguments["scale_factors"]
+    if axis.dim < 2:
+        return {"input": Reach(axis)}
+    factor, rest = divmod(result[axis.dim], source[axis.dim])
+    if arguments["align_corners"]:
+        raise WholeError("its corners are aligned, so that positions lie elsewhere in every part")
+    if rest or factor & (factor - 1):
+        raise WholeError("the factor is no power of two, so that positions are rounded")
+    if given is not None and any(of * scale != to for of, scale, to in zip(source[2:], given, result[2:], strict=True)):
+        raise WholeError("its factors are not those of its sizes")
+    if (axis.outer, axis.inner) != (1, 1):
+        raise WholeError("it is an inner factor of a dimension that is stretched")
+    reach = _NEIGHBOURS[node.target]
+    return {"input": Reach(Axis(axis.dim, 1, source[axis.dim], 1), den=factor, first=-reach, last=reach)}
 
 
 def _grouped(heads: int, axis: Axis) -> Reach:
@@ -364,17 +414,3 @@ def _grouped(heads: int, axis: Axis) -> Reach:
     if axis.outer == 1 and math.gcd(heads, axis.size) > 1:
         raise CoarserError(math.gcd(heads, axis.size))
     raise WholeError("queries share their keys in groups")
-
-
-@rule(aten.embedding.default)
-def _embedding(node: Node, axis: Axis) -> Needs:
-    if axis.dim == len(shape_of(node)) - 1:
-        return {"weight": Reach(axis.at(1))}
-    return {"indices": Reach(axis)}
-
-
-@rule(aten.index_select.default)
-def _index_select(node: Node, axis: Axis) -> Needs:
-    if arguments_of(node)["dim"] % len(shape_of(node)) == axis.dim:
-        return {"index": Reach(axis.at(0))}
-    return {"self": Reach(axis)}

@@ -32,6 +32,8 @@ def broadcast(node: Node, axis: Axis) -> Needs:
 @rule(
     aten.add.Tensor, aten.clone.default, aten.contiguous.default, aten._to_copy.default, aten.to.dtype,
     aten.dropout.default, aten.copy.default, aten.type_as.default, aten.alias.default, aten.detach.default,
+    # Torch does not tag these as the element-wise operators that they are.
+    aten.hardswish.default, aten.masked_fill.Tensor, aten.rsub.Tensor, aten.where.ScalarOther, aten.where.ScalarSelf,
 )  # fmt: skip
 def _elementwise(node: Node, axis: Axis) -> Needs:
     return broadcast(node, axis)

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from penstock.backends.targets import find_target
+from penstock.backends.tvm.build import launches_of
 from penstock.backends.tvm.lower import lower
+from penstock.frontends.torch_export import capture_module
 from penstock.passes.core.errors import UnsupportedOperatorError
 from penstock.passes.core.shapes import fake_like
+from tests.backends.tvm.execute import Function, runner_of
 from tests.backends.tvm.op_cases import Built, case, numbered, program_of
 
 aten = torch.ops.aten
@@ -57,6 +63,19 @@ def test_a_mask_as_index_is_refused() -> None:
     with pytest.raises(UnsupportedOperatorError, match="indexing by a mask") as error:
         lower(program)
     assert "torch.where" in str(error.value)
+
+
+def test_repeated_positions_are_read_where_they_are(tmp_path: Path) -> None:
+    def repeated(x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        return x.gather(2, positions.expand(4, -1, -1))
+
+    args = torch.randn(4, 3, 5), torch.tensor([[[0, 4], [1, 1], [3, 2]]])
+    program = capture_module(Function(repeated), args)
+    (result,) = runner_of(program, tmp_path).run(args)
+    assert torch.equal(result, repeated(*args))
+    launches = launches_of(program, find_target("llvm"))
+    (nest,) = launches.table.nests.values()
+    assert (1, 3, 2) in [buffer.shape for buffer in nest.buffers]
 
 
 @pytest.fixture(scope="module")
