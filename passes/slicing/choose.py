@@ -67,11 +67,15 @@ def _least(program: Program, call: Call, plain: Planner, other: Planner, recompu
     """The choice with the fewest bytes: without parts where they save nothing."""
     schedule, whole = other.least(), plain.scheduled(())
     most = _measured(program, call, other, schedule)
-    if most > schedule.bytes * (1 + SPARE):  # so much more than planned that deeper cuts may give less
-        tries = (_fitting(program, call, other, schedule.bytes, depth) for depth in range(1, DEPTH + 1))
+    low, wanted = schedule.bytes, schedule.bytes
+    while most > low * (1 + SPARE):  # so much more than planned that another plan may need less, such as deeper cuts
+        tries = (_fitting(program, call, other, wanted, depth) for depth in range(1, DEPTH + 1))
         better = next((found for found in tries if found is not None), None)
-        if better is not None:
-            schedule, most = better, better.bytes
+        if better is None:
+            low = wanted
+        else:
+            schedule, most = better, min(wanted, better.bytes)
+        wanted = (low + most) // 2
     if plain.unsliced_bytes < FORBIDDEN and most >= whole.bytes:
         return Choice(plain, whole)
     return Choice(other, schedule, recompute)

@@ -1,10 +1,7 @@
 """The copies that kernels make of views, written as operators, so that they are planned and made in parts as well.
 
-A kernel reads and writes values that lie dense, row by row. What goes element by element, or only moves elements, takes
-in the permuting or the expanding of its operand; attention finds its heads, and a group norm its channels, where they
-lie. Everything else reads a dense copy: a convolution over frames that lie behind the channels, or a gather whose
-positions are expanded. Heads that queries share are repeated. A result of the graph has memory of its own, so one that
-shows a part of a value copies it.
+Heads that queries share are repeated. A result of the graph has memory of its own, so one that shows a part of a value
+copies it.
 """
 
 from __future__ import annotations
@@ -14,14 +11,13 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from penstock.passes.analysis.cost import node_flops
-from penstock.passes.core.aliases import buffer_of
+from penstock.passes.analysis.copies import DenseViews
+from penstock.passes.core.aliases import buffer_of, is_view
 from penstock.passes.core.arguments import arguments_of
 from penstock.passes.core.heads import repeat_heads
 from penstock.passes.core.ops import ATTENTION
 from penstock.passes.core.rewriter import Rewriter
 from penstock.passes.core.shapes import nbytes, shape_of, value_of
-from penstock.passes.slicing.facts import Facts
 
 aten = torch.ops.aten
 
@@ -31,16 +27,10 @@ def with_copies(module: GraphModule) -> GraphModule:
     edit = Rewriter(module, made_by="feature-slicing")
     for node in edit.nodes(aten.scaled_dot_product_attention.default):
         _share_heads(edit, node)
-    facts = Facts()
+    views = DenseViews()
     output = edit.graph.output_node()
-    copied = [
-        (node, operand)
-        for node in edit.nodes()
-        if _reads_rows(node)
-        for operand in node.all_input_nodes
-        if _is_copied(facts, node, operand)
-    ]
-    copied += [(output, result) for result in output.all_input_nodes if _is_part(facts, result)]
+    copied = [(node, view) for node in edit.nodes() for view in views.copied(node)]
+    copied += [(output, result) for result in output.all_input_nodes if _is_part(views, result)]
     order = {node: place for place, node in enumerate(edit.graph.nodes)}
     for node, view in copied:
         if view not in node.all_input_nodes:
@@ -68,26 +58,8 @@ def _share_heads(edit: Rewriter, node: Node) -> None:
         edit.replace(node, emit.changed(node, changes))
 
 
-def _reads_rows(node: Node) -> bool:
-    """Whether an operator reads some elements of its operands together, or one of them for several results."""
-    if node.target is aten.gather.default:
-        return True
-    if node.target is aten.group_norm.default:  # its statistics are found where they lie
-        return False
-    return node_flops(node) > 0 and torch.Tag.pointwise not in getattr(node.target, "tags", ())
-
-
-def _is_part(facts: Facts, result: Node) -> bool:
+def _is_part(views: DenseViews, result: Node) -> bool:
     buffer = buffer_of(result)
-    if buffer is None or not facts[result].is_view:
+    if buffer is None or result.op != "call_function" or not is_view(result):
         return False
-    return buffer.bytes > nbytes(value_of(result)) or not facts.lies_dense(result)
-
-
-def _is_copied(facts: Facts, node: Node, operand: Node) -> bool:
-    if not facts[operand].is_view or buffer_of(operand) is None or facts.lies_dense(operand):
-        return False
-    if node.target is not aten.scaled_dot_product_attention.default:
-        return True
-    value = value_of(operand)
-    return any(not stride and extent > 1 for extent, stride in zip(value.shape, value.stride(), strict=True))
+    return buffer.bytes > nbytes(value_of(result)) or not views.lies_dense(result)

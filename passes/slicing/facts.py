@@ -12,6 +12,7 @@ from torch.fx import Node
 from torch.fx.node import map_arg
 
 from penstock.passes.analysis.axes import inputs_of
+from penstock.passes.analysis.copies import DenseViews
 from penstock.passes.analysis.cost import node_flops, node_moved_bytes
 from penstock.passes.core.aliases import is_view
 from penstock.passes.core.overwriting import overwritable
@@ -100,13 +101,6 @@ def counted(bytes_: int, largest: int | None) -> int:
     return bytes_ if largest is None or bytes_ <= largest else bytes_ + FORBIDDEN
 
 
-def dense(value: Any) -> Any:
-    """Tensors of the same shapes and dtypes that hold no data and lie dense."""
-    if isinstance(value, (tuple, list)):
-        return type(value)(map(dense, value))
-    return torch.empty(value.shape, dtype=value.dtype, device="meta")
-
-
 class Facts(dict[Node, Fact]):
     """The facts about every node of a graph, found out when first asked for.
 
@@ -117,47 +111,11 @@ class Facts(dict[Node, Fact]):
     def __init__(self, largest: int | None = None) -> None:
         super().__init__()
         self.largest = largest
-        self._dense: dict[Node, Any] = {}
-        self._copying: set[Node] = set()
+        self.views = DenseViews()
 
     def counted(self, node: Node) -> int:
         """The bytes of a result, which are above every budget where it is too large."""
         return counted(self[node].bytes, self.largest)
-
-    def copies_when_dense(self, node: Node) -> bool:
-        """Whether a view has to copy where what it looks into comes from another step, and so lies dense.
-
-        Attention leaves its heads side by side: to see them as one dimension moves nothing, until it is stored.
-        """
-        self._as_dense(node)
-        return node in self._copying
-
-    def lies_dense(self, node: Node) -> bool:
-        """Whether a value lies dense, row by row, where what it looks into does."""
-        seen = self._as_dense(node)
-        return isinstance(seen, torch.Tensor) and seen.is_contiguous()
-
-    def _as_dense(self, node: Node) -> Any:
-        if node not in self._dense:
-            value = node.meta["val"]
-            if not self[node].is_view or node.op != "call_function":
-                self._dense[node] = dense(value)
-            else:
-                self._dense[node] = self._viewed(node)
-        return self._dense[node]
-
-    def _viewed(self, node: Node) -> Any:
-        source = self._as_dense(node.args[0])  # type: ignore[arg-type]
-        try:
-            seen = node.target(source, *node.args[1:], **node.kwargs)  # type: ignore[operator]
-        except RuntimeError:
-            seen = None
-        if isinstance(seen, torch.Tensor) and isinstance(source, torch.Tensor) and not seen._is_view():
-            seen = seen if seen is source else None
-        if seen is None:
-            self._copying.add(node)
-            return dense(value_of(node))
-        return seen
 
     def __missing__(self, node: Node) -> Fact:
         fact = self[node] = Fact(node)

@@ -186,7 +186,7 @@ def part_bytes(tiling: Tiling, found: Spans, attention: Attention) -> int:
         for _, holder in used[node]:
             last[holder] = moments
         owner[node] = used[node][0][1] if facts[node].is_view and used[node] else node
-        if isinstance(owner[node], tuple) and facts.copies_when_dense(node):
+        if isinstance(owner[node], tuple) and facts.views.copies(node):
             owner[node] = node
         if owner[node] is node:
             low, high = found.made[node]

@@ -26,6 +26,8 @@ Number = bool | int | float
 Value = Any
 """A Relax tensor expression or a Python number."""
 
+INJECTIVE = 2
+"""Of TVM's operator patterns: every element is made of a few, so operators that move elements fuse into it."""
 OUT_ELEMENTWISE_FUSABLE = 4
 """Of TVM's operator patterns: elementwise operators that follow fuse into it."""
 OPAQUE = 8

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from tvm import te, tirx
 
-from penstock.backends.tvm.ops.emit import Emit, Expr, Var, axis, broadcast_read, dtype_of, shape_of
+from penstock.backends.tvm.ops.emit import INJECTIVE, Emit, Expr, Var, axis, broadcast_read, dtype_of, shape_of
 from penstock.backends.tvm.ops.registry import RefusalError, lowers
 
 aten = torch.ops.aten
@@ -51,7 +51,7 @@ def take(emit: Emit, x: Expr, positions: Expr, dim: int, name: str) -> Var:
             name=name,
         )
 
-    return emit.te(compute, x, positions, name=name)
+    return emit.te(compute, x, positions, name=name, op_pattern=INJECTIVE)
 
 
 @lowers(aten.gather.default)
@@ -71,7 +71,7 @@ def gather_along(emit: Emit, x: Expr, positions: Expr, dim: int) -> Var:
 
         return te.compute(shape, element, name="gather")
 
-    return emit.te(compute, x, emit.unrepeated(positions), name="gather")
+    return emit.te(compute, x, emit.unrepeated(positions), name="gather", op_pattern=INJECTIVE)
 
 
 @lowers(aten.index.Tensor)
@@ -101,7 +101,7 @@ def index(emit: Emit, x: Expr, positions: Sequence[Expr | None]) -> Var:
 
         return te.compute(emit.shape, element, name="index")
 
-    return emit.te(compute, x, *by_dim.values(), name="index")
+    return emit.te(compute, x, *by_dim.values(), name="index", op_pattern=INJECTIVE)
 
 
 def indexed_dims(positions: Sequence[Expr | None]) -> dict[int, Expr]:
