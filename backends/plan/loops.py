@@ -1,7 +1,8 @@
 """From the loops of a plan to launch lists: the bodies of all calls inside, one after the other, on moving memory.
 
 A part whose positions lie side by side is its place in the whole, which moves from iteration to iteration. Any other
-part is gathered into memory of its own before the body runs, or scattered after it, row by row.
+part is gathered into memory of its own before the body runs, or scattered after it, row by row. What a part keeps for
+the next one is made where that finds it or, where something else still lies there to be read, copied there right after.
 """
 
 from __future__ import annotations
@@ -126,13 +127,21 @@ class _Composer:
             else:
                 copied.append(each)
         ops += self.ops(piece.ops, local, targets, depth + 1)
-        for name, place, window in late:
-            ops += self._rows(name, place, window, local[name], depth, gather=False)
+        touched = [self._storages_of(op) for op in ops]
         for each in copied:
             value = local[each.value]
             memory = replace(kept[each.memory], type=value.type)
-            ops.append(Copy(self._value(each.value, value), self._value(each.memory, memory)))
+            ends = value.storage, memory.storage
+            last = max((place for place, held in enumerate(touched) if not held.isdisjoint(ends)), default=-1)
+            ops.insert(last + 1, Copy(self._value(each.value, value), self._value(each.memory, memory)))
+            touched.insert(last + 1, {*ends})
+        for name, place, window in late:
+            ops += self._rows(name, place, window, local[name], depth, gather=False)
         return ops
+
+    def _storages_of(self, op: Op) -> set[int]:
+        """The storages that an op reads or writes."""
+        return {self.values[value].storage for _, value in touches([op])}
 
     def _reads_before_it_writes(self, piece: Piece, kept: Kept) -> bool:
         """Whether the kernels of the graph that makes what is kept no longer read what lies there."""

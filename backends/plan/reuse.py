@@ -138,11 +138,12 @@ def _merged(body: Body, position: int, copy: Copy) -> Body | None:
 
 
 def _peak(body: Body) -> int:
-    """The most bytes of storages alive at one op."""
+    """The most bytes of storages alive at one op. Arguments are there from the start."""
     change = [0] * (len(body.ops) + 1)
     for storage, alive in zip(body.storages, lifetimes(body), strict=True):
         if alive is not None and storage.space != "weight":
-            change[alive[0]] += storage.bytes
+            is_argument = storage.space == "parameter" and storage.index < body.arguments
+            change[0 if is_argument else alive[0]] += storage.bytes
             change[alive[1] + 1] -= storage.bytes
     most = live = 0
     for step in change:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from penstock.backends.plan.launches import Body, Copy, Kernel, Launch, Loop, Storage, Type, Value
 from penstock.backends.plan.reuse import coalesce, handed_on, in_place
 
@@ -100,6 +102,14 @@ def test_an_early_part_is_copied_where_the_whole_would_cost_more() -> None:
     merged = coalesce(Body(base.parameters, 1, tuple(storages), tuple(values), ops))
     assert [type(op) for op in merged.ops].count(Copy) == 1
     assert merged.values[1].storage == 1, "the left part keeps its place"
+
+
+def test_a_part_is_copied_while_the_argument_next_to_it_waits() -> None:
+    """Made in its place, the part would have the whole stand beside the argument that is copied there, too."""
+    base = body((Launch(0, (4, 1)), Copy(0, 5), Copy(1, 6), Launch(0, (2, 3))), "plWpl")
+    large = Storage("local", WHOLE.bytes)
+    joined = replace(base, storages=(*base.storages[:4], large))
+    assert coalesce(joined) == joined
 
 
 def test_an_argument_is_copied() -> None:
