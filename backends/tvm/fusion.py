@@ -18,6 +18,7 @@ from penstock.backends.plan.timeline import Timeline
 from penstock.backends.targets import Target
 from penstock.backends.tvm.launches import KernelTable, launch_lists
 from penstock.backends.tvm.lower import lower, weights_of
+from penstock.backends.tvm.panels import tied_weights
 from penstock.backends.tvm.pipeline import Fused, fused, scheduled
 from penstock.backends.tvm.twins import first_of_each, on_other_weights
 from penstock.passes.core.program import Program
@@ -51,13 +52,14 @@ def launches_within(program: Program, target: Target, built_for: tvm.target.Targ
     Args:
         room: bytes of values, inputs and outputs included; None for no limit.
     """
-    firsts = first_of_each(program.graphs)
+    tied = tied_weights(program)
+    firsts = first_of_each(program.graphs, tied)
     apart: dict[str, set[str]] = {}
     best: tuple[tuple[int, int], Launches] | None = None
     found = Launches(KernelTable(), {}, {}, {}, {})
     changed, in_vain = [*dict.fromkeys(firsts.values())], 0
     while changed and in_vain < _PATIENCE:
-        found = _again(found, program, built_for, apart, changed, firsts)
+        found = _again(found, program, built_for, apart, changed, firsts, tied)
         if room is None:
             return found
         nests = tuple(found.table.nests.values())
@@ -84,6 +86,7 @@ def _again(
     apart: Mapping[str, Set[str]],
     graphs: Collection[str],
     firsts: Mapping[str, str],
+    tied: Set[str],
 ) -> Launches:
     """Launches in which some graphs are made anew, for themselves and for those that they are the first of."""
     lowered = lower(program, apart, graphs)
@@ -91,7 +94,7 @@ def _again(
     table, bodies = launch_lists(scheduled(neighbours.module, built_for), lowered.weights, known.table)
     packed = {**known.packed, **lowered.packed}
     twins = {
-        name: on_other_weights(bodies[first], lowered.weights[first], weights_of(program.graphs[name], packed))
+        name: on_other_weights(bodies[first], lowered.weights[first], weights_of(program.graphs[name], packed, tied))
         for name, first in firsts.items()
         if first in bodies and name != first
     }

@@ -24,7 +24,7 @@ from tvm import relax
 from penstock.backends.tvm.intrinsics import register_math_functions
 from penstock.backends.tvm.ops.emit import Emit, constant, dtype_of, is_expr, shape_of
 from penstock.backends.tvm.ops.registry import RefusalError, arguments, lowering_of, supported
-from penstock.backends.tvm.panels import Panels, reads_panels
+from penstock.backends.tvm.panels import Panels, reads_panels, tied_weights
 from penstock.backends.tvm.vector_math import register_vector_math
 from penstock.passes.core.aliases import is_view
 from penstock.passes.core.errors import InvalidProgramError, PenstockError, Unsupported, UnsupportedOperatorError
@@ -72,19 +72,26 @@ def lower(program: Program, apart: Mapping[str, Set[str]] = _NONE, graphs: Itera
     builder = relax.BlockBuilder()
     problems = _Problems()
     lowered = Lowered(tvm.IRModule(), {}, {}, {})
+    tied = tied_weights(program)
     for name in program.graphs if graphs is None else graphs:
-        _lower_graph(builder, name, program.graphs[name], problems, lowered, apart.get(name, frozenset()))
+        weights = _Weights(program.graphs[name], lowered.packed, tied)
+        _lower_graph(builder, name, program.graphs[name], weights, problems, lowered, apart.get(name, frozenset()))
     problems.raise_any()
     return replace(lowered, module=builder.finalize())
 
 
 def _lower_graph(
-    builder: Any, name: str, graph: GraphModule, problems: _Problems, lowered: Lowered, apart: Set[str]
+    builder: Any,
+    name: str,
+    graph: GraphModule,
+    weights: _Weights,
+    problems: _Problems,
+    lowered: Lowered,
+    apart: Set[str],
 ) -> None:
     """Add one graph's function to the module, and what there is to know of it to `lowered`."""
     inputs = placeholders(graph)
     values: dict[Node, Any] = {node: _variables(node) for node in inputs}
-    weights = _Weights(graph, lowered.packed)
     nodes = lowered.nodes[name] = {}
     values |= weights.values
     parameters = [*(values[node] for node in inputs), *weights.variables.values()]
@@ -128,13 +135,14 @@ def _late_views(graph: GraphModule) -> Iterator[Node]:
             yield from ready(node)
 
 
-def weights_of(graph: GraphModule, packed: dict[str, torch.Tensor]) -> tuple[str, ...]:
+def weights_of(graph: GraphModule, packed: dict[str, torch.Tensor], tied: Set[str]) -> tuple[str, ...]:
     """The names of the weights that a graph's function takes.
 
     Args:
         packed: gets those that are the Program's in another order.
+        tied: those that embeddings find packed.
     """
-    return tuple(_Weights(graph, packed).variables)
+    return tuple(_Weights(graph, packed, tied).variables)
 
 
 class _Weights:
@@ -145,7 +153,7 @@ class _Weights:
         variables: by name, in order.
     """
 
-    def __init__(self, graph: GraphModule, packed: dict[str, torch.Tensor]) -> None:
+    def __init__(self, graph: GraphModule, packed: dict[str, torch.Tensor], tied: Set[str]) -> None:
         self.values: dict[Node, Any] = {}
         self._panels: dict[tuple[Node, Node], Any] = {}
         panels = Panels.current()
@@ -155,7 +163,9 @@ class _Weights:
             if is_number(tensor):
                 self.values[node] = constant(tensor.item(), dtype_name(tensor.dtype))
                 continue
-            readers = [user for user in node.users if panels is not None and reads_panels(user, node, tensor)]
+            readers = [
+                user for user in node.users if panels is not None and (name in tied or reads_panels(user, node, tensor))
+            ]
             for user in readers:
                 assert panels is not None
                 form = panels.name(name, user)
@@ -170,7 +180,7 @@ class _Weights:
         self.variables = variables
 
     def panels(self, node: Node) -> Any:
-        """The weight that a node multiplies by, packed, as a variable; None if it is not."""
+        """The weight that a node multiplies by or looks up, packed, as a variable; None if it is not."""
         return next((variable for (_, user), variable in self._panels.items() if user is node), None)
 
 

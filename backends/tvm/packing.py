@@ -14,7 +14,8 @@ from torch.fx import Node
 
 from penstock.passes.core.arguments import arguments_of
 from penstock.passes.core.program import Program, attribute
-from penstock.passes.core.rewriter import Rewriter
+from penstock.passes.core.rewriter import Emitter, Rewriter
+from penstock.passes.core.shapes import shape_of
 
 aten = torch.ops.aten
 _SUFFIX = ".packed"
@@ -31,7 +32,8 @@ def outputs_last(operator: Any, rank: int) -> tuple[int, ...] | None:
 def pack_weights(program: Program) -> Program:
     """The Program with the weights of linear layers and convolutions stored in the order of `outputs_last`.
 
-    A weight that anything else reads too stays, since it would have to be kept twice.
+    An embedding whose table is such a weight reads its columns. A weight that anything else reads too stays, since it
+    would have to be kept twice.
     """
     orders = _orders(program)
     packed: dict[str, torch.Tensor] = {}
@@ -39,7 +41,7 @@ def pack_weights(program: Program) -> Program:
     for name, module in program.graphs.items():
         edit = Rewriter(module, made_by="pack-weights")
         for node in edit.nodes():
-            weight = _weight(node)
+            weight = _weight(node) or _table(node)
             order = None if weight is None else orders.get(str(weight.target))
             if weight is None or order is None:
                 continue
@@ -48,6 +50,9 @@ def pack_weights(program: Program) -> Program:
                 packed[key] = attribute(module, key).permute(order).contiguous()
             emit = edit.at(node)
             held = emit.constant(packed[key], key + _SUFFIX)
+            if node.target is aten.embedding.default:
+                edit.replace(node, _looked_up(emit, held, node))
+                continue
             inverse = [order.index(dim) for dim in range(len(order))]
             edit.replace(node, emit.changed(node, {"weight": emit(aten.permute.default, held, inverse)}))
         graphs[name] = edit.finish() if edit.changed else module
@@ -55,15 +60,30 @@ def pack_weights(program: Program) -> Program:
 
 
 def _orders(program: Program) -> dict[str, tuple[int, ...]]:
-    """For every weight that all its users want in one order: that order."""
+    """For every weight that all its users want in one order, but for embeddings: that order."""
     wanted: dict[str, set[tuple[int, ...] | None]] = {}
     for module in program.graphs.values():
         for held in module.graph.find_nodes(op="get_attr"):
             for user in held.users:
+                if _table(user) is held:
+                    continue
                 rank = attribute(module, str(held.target)).dim()
                 order = outputs_last(user.target, rank) if _weight(user) is held else None
                 wanted.setdefault(str(held.target), set()).add(order)
     return {name: order for name, (order, *rest) in wanted.items() if order is not None and not rest}
+
+
+def _table(node: Node) -> Node | None:
+    """The table of an embedding, if it is one of the model's."""
+    table = arguments_of(node)["weight"] if node.target is aten.embedding.default else None
+    return table if isinstance(table, Node) and table.op == "get_attr" else None
+
+
+def _looked_up(emit: Emitter, columns: Node, node: Node) -> Node:
+    """An embedding of a table that is stored [width, rows]."""
+    positions: Node = arguments_of(node)["indices"]
+    found = emit(aten.index_select.default, columns, 1, emit(aten.reshape.default, positions, [-1]))
+    return emit(aten.reshape.default, emit(aten.permute.default, found, [1, 0]), list(shape_of(node)))
 
 
 def _weight(node: Node) -> Node | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence, Set
 from dataclasses import replace
 
 from torch.fx import GraphModule
@@ -13,10 +13,14 @@ from penstock.passes.core.program import attribute
 from penstock.passes.core.skeleton import skeleton_of
 
 
-def first_of_each(graphs: Mapping[str, GraphModule]) -> dict[str, str]:
-    """For each graph, the first that compiles to the same launches on other weights; itself where there is none."""
+def first_of_each(graphs: Mapping[str, GraphModule], tied: Set[str] = frozenset()) -> dict[str, str]:
+    """For each graph, the first that compiles to the same launches on other weights; itself where there is none.
+
+    Args:
+        tied: the weights that embeddings find packed.
+    """
     firsts: dict[Hashable, str] = {}
-    return {name: firsts.setdefault(_likeness(graph), name) for name, graph in graphs.items()}
+    return {name: firsts.setdefault(_likeness(graph, tied), name) for name, graph in graphs.items()}
 
 
 def on_other_weights(body: Body, weights: Sequence[str], others: Sequence[str]) -> Body:
@@ -31,12 +35,13 @@ def on_other_weights(body: Body, weights: Sequence[str], others: Sequence[str]) 
     return replace(body, storages=tuple(storages))
 
 
-def _likeness(graph: GraphModule) -> Hashable:
-    """What a graph compiles to depends on its operators, on which weights are one, and on numbers among them."""
+def _likeness(graph: GraphModule, tied: Set[str]) -> Hashable:
+    """What a graph compiles to: it depends on its operators, on which weights are one or tied, and on numbers."""
     places: dict[str, int] = {}
     held = []
     for node in graph.graph.find_nodes(op="get_attr"):
         tensor = attribute(graph, str(node.target))
         number = repr(tensor.item()) if is_number(tensor) else None
-        held.append((places.setdefault(str(node.target), len(places)), number))
+        name = str(node.target)
+        held.append((places.setdefault(name, len(places)), name in tied, number))
     return skeleton_of(graph), tuple(held)

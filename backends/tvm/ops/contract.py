@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from tvm import relax, te, tirx
+from tvm import relax, te
 
 from penstock.backends.tvm.ops.emit import (
     OUT_ELEMENTWISE_FUSABLE,
@@ -85,15 +85,11 @@ def _by_panels(emit: Emit, x: Expr, columns: int) -> Var:
         k = te.reduce_axis((0, depth), "k")
         return _sums(
             (*shape_of(x)[:-1], columns),
-            lambda *i: te.sum(_wide(emit, left(*i[:-1], k)) * _wide(emit, packed(_place(i[-1], k))), axis=k),
+            lambda *i: te.sum(
+                _wide(emit, left(*i[:-1], k)) * _wide(emit, packed(panels.place(columns, depth, i[-1], k))), axis=k
+            ),
             right="panels",
         )
-
-    def _place(column: Any, k: Any) -> Any:
-        panel, within = tirx.floordiv(column, panels.columns), tirx.floormod(column, panels.columns)
-        last, rest = divmod(columns, panels.columns)
-        width = tirx.if_then_else(panel < last, panels.columns, rest)
-        return panel * (panels.columns * depth) + k * width + within
 
     return emit.te(compute, x, emit.panels, name="linear", op_pattern=OUT_ELEMENTWISE_FUSABLE)
 

@@ -50,7 +50,8 @@ class Emit:
         shape: the result's shape; of the first result for an operator that yields a tuple.
         dtype: the result's dtype, likewise.
         wide: the dtype in which to accumulate and to compute transcendental functions: float32 for a float16 result.
-        panels: the weight by which the operator multiplies, packed for the target's kernels; None if it is not.
+        panels: the weight by which the operator multiplies, or the table of an embedding, packed for the target's
+            products; None if it is not.
     """
 
     def __init__(self, builder: Any, node: Node, panels: Expr | None = None) -> None:

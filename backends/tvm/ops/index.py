@@ -13,6 +13,7 @@ from tvm import te, tirx
 
 from penstock.backends.tvm.ops.emit import INJECTIVE, Emit, Expr, Var, axis, broadcast_read, dtype_of, shape_of
 from penstock.backends.tvm.ops.registry import RefusalError, lowers
+from penstock.backends.tvm.panels import Panels
 
 aten = torch.ops.aten
 
@@ -26,8 +27,20 @@ def in_range(position: Any, extent: int) -> Any:
 
 @lowers(aten.embedding.default)
 def embedding(emit: Emit, table: Expr, positions: Expr, *_: Any) -> Var:
-    """Rows of a table."""
-    return take(emit, table, positions, 0, "embedding")
+    """Rows of a table, which may be packed as the weight of a linear layer."""
+    if emit.panels is None:
+        return take(emit, table, positions, 0, "embedding")
+    (rows, depth), width = shape_of(table), len(shape_of(positions))
+    panels = Panels.current()
+    assert panels is not None
+
+    def compute(packed: te.Tensor, at: te.Tensor) -> te.Tensor:
+        def element(*i: Any) -> Any:
+            return packed(panels.place(rows, depth, in_range(at(*i[:width]), rows), i[width]))
+
+        return te.compute(emit.shape, element, name="embedding")
+
+    return emit.te(compute, emit.panels, positions, name="embedding", op_pattern=INJECTIVE)
 
 
 @lowers(aten.index_select.default)
