@@ -5,7 +5,8 @@ the border is a concatenation of positions, of which each part joins those it ne
 because normalising goes position by position once the statistics are known. Where both halves end up in one graph they
 become a group norm again. Boolean masks of attention are numbers to add, as back ends take them, and an instance norm
 is a group norm. Causal attention is told the positions of its queries; where it has all of them it needs no telling,
-and where it has some, its part of the mask is made of them, so that one graph serves all parts.
+and where it has some, its part of the mask is made of them, so that one graph serves all parts. Attention over joined
+streams is one for each (`streams.py`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from penstock.passes.core.shapes import dtype_of, shape_of
 from penstock.passes.legalize.attention_mask import BooleanAttentionMask
 from penstock.passes.legalize.instance_norm import InstanceNormToGroupNorm
 from penstock.passes.slicing.layouts import stored_as_read
+from penstock.passes.slicing.streams import taken_apart
 
 aten = torch.ops.aten
 _SPLITS = (aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, aten.unbind.int)
@@ -61,6 +63,7 @@ def prepared(module: GraphModule) -> GraphModule:
             positions = emit(aten.arange.start_step, 0, shape_of(held["query"])[-2])
             operands = [held[name] for name in ("query", "key", "value")]
             edit.replace(node, emit(CAUSAL_ATTENTION, *operands, positions, held["scale"], held["enable_gqa"]))
+    taken_apart(edit)
     stored_as_read(edit)
     return edit.finish() if edit.changed else module
 

@@ -9,9 +9,9 @@ are cut again.
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch.fx import GraphModule, Node
 
@@ -28,11 +28,27 @@ from penstock.passes.slicing.kernels import Kernels, cost, of_nodes
 from penstock.passes.slicing.timeline import Timeline, timeline
 from penstock.passes.slicing.twins import Twins
 
-_STARTS = 28  # borders looked back from the end of a run
+_NEAR = 28  # borders looked back from the end of a run
 SLOW = 0.1  # time that a plan adds, as a share of the unsliced time, from which parts that are cut again are tried
 _FLOOR = 0.01  # share of the fewest bytes that they are found out to
 SPARE = 0.05  # share of them that a cheaper schedule may need more
-_NESTED = 12  # of them for runs whose parts are cut again
+_NESTED = 12  # borders looked back likewise for runs whose parts are cut again
+
+
+class _Search(NamedTuple):
+    """Where runs may begin and end.
+
+    Attributes:
+        far: borders looked back from the end of a run. Those that are not near count where less is alive than between.
+        level: whether a run may end at an operator that needs too much where as much is alive before it as behind it.
+    """
+
+    far: int = _NEAR
+    level: bool = False
+
+
+_SEARCHES = (_Search(), _Search(4 * _NEAR), _Search(4 * _NEAR, level=True))
+"""Each for where the one before it finds nothing: more borders take longer, and a path over them may end nowhere."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +184,8 @@ class Planner:
         if budget <= self._hopeless.get(depth, 0):
             return None
         if (budget, depth) not in self._plans:
-            path = self._path(budget, depth)
+            searches = _SEARCHES if depth or self._is_part else _SEARCHES[:1]
+            path = next(filter(None, (self._path(budget, depth, search) for search in searches)), None)
             self._plans[budget, depth] = path and agreeing(path, self.groups, self.scheduled, budget)
         found = self._plans[budget, depth]
         if found is None:
@@ -232,19 +249,20 @@ class Planner:
         roomy = self.plan(int(best.bytes * (1 + SPARE)), depth)
         return roomy if roomy is not None and roomy.cost < best.cost else best
 
-    def _path(self, budget: int, depth: int) -> Schedule | None:
+    def _path(self, budget: int, depth: int, search: _Search) -> Schedule | None:
         count = len(self.line.nodes)
         reached: dict[int, _Way] = {0: _Way(0.0, frozenset())}
-        borders = self._borders(budget)
+        borders = self._borders(budget, search)
         for border in range(1, count + 1):
             before = reached.get(border - 1)
             if before is not None and self.line.during[border - 1] <= budget:
                 reached[border] = before.over(self.groups.facts[self.line.nodes[border - 1]])
             if border not in borders or border in reached:
                 continue
-            found = self._ending(border, borders[border], budget, reached, 0)
+            tried = borders[border], budget, search, reached
+            found = self._ending(border, *tried, 0)
             if depth and (not found or self._is_slow(found)):
-                found += self._ending(border, borders[border], budget, reached, depth)
+                found += self._ending(border, *tried, depth)
             if found:
                 reached[border] = min((reached[each.start].through(each) for each in found), key=lambda way: way.cost)
         return self.scheduled(reached[count].groups()) if count in reached else None
@@ -257,7 +275,7 @@ class Planner:
 
         return not self._is_part and all(group.seconds > SLOW * own(group) for group in groups)
 
-    def _borders(self, budget: int) -> dict[int, list[int]]:
+    def _borders(self, budget: int, search: _Search) -> dict[int, list[int]]:
         """The borders at which a run may end, each with those at which it may begin, the nearest first."""
         live = self.line.live
         ends = (0, len(live) - 1)
@@ -276,15 +294,33 @@ class Planner:
                 and good[position - 1] == border - 1
                 and good[position + 1] == border + 1
                 and live[border - 1] == live[border] == live[border + 1]
+                and not (search.level and max(self.line.during[border - 1 : border + 1]) > budget)
             )
         ]
-        return {border: kept[max(0, place - _STARTS) : place][::-1] for place, border in enumerate(kept)}
+        return {border: kept[max(0, place - search.far) : place][::-1] for place, border in enumerate(kept)}
 
-    def _ending(self, stop: int, starts: list[int], budget: int, reached: Container[int], depth: int) -> list[Group]:
+    def _starts(self, stop: int, before: list[int], near: int, search: _Search) -> Iterator[int]:
+        """Where a run may begin, of the borders before its end.
+
+        The nearest, and where more is alive at them than at the end, those before them that are lower and lower, up to
+        the first that is as low as the end: a run from there has all of the peak before that end in it.
+        """
+        live = self.line.live
+        low = FORBIDDEN
+        for place, border in enumerate(before):
+            if place >= near and (search.far <= _NEAR or low <= live[stop]):
+                return
+            if place < near or live[border] < low:
+                yield border
+            low = min(low, live[border])
+
+    def _ending(
+        self, stop: int, before: list[int], budget: int, search: _Search, reached: Container[int], depth: int
+    ) -> list[Group]:
         """The groups that end at a border: all that are cut once, or the shortest that is cut again."""
         tried = [
             start
-            for start in (starts[:_NESTED] if depth else starts)
+            for start in self._starts(stop, before, _NESTED if depth else _NEAR, search)
             if start in reached and max(self.line.during[start:stop], default=0) > budget
         ]
         if not tried:
