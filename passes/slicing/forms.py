@@ -1,7 +1,8 @@
 """The form of a graph that is easiest to cut, and back.
 
 Every value is one tensor: splits are slices, batch norms give just what they normalise. Padding that repeats or mirrors
-the border is a concatenation of positions, of which each part joins those it needs. A group norm is its two halves,
+the border is a concatenation of positions, of which each part joins those it needs, and so is a value of which some
+positions are replaced. A group norm is its two halves,
 because normalising goes position by position once the statistics are known. Where both halves end up in one graph they
 become a group norm again. Boolean masks of attention are numbers to add, as back ends take them, and an instance norm
 is a group norm. Causal attention is told the positions of its queries; where it has all of them it needs no telling,
@@ -46,6 +47,8 @@ def prepared(module: GraphModule) -> GraphModule:
         _replace_batch_norm(edit, node)
     for node in edit.nodes(*_MIRRORED, *_REPEATED):
         _replace_padding(edit, node)
+    for node in edit.nodes(aten.slice_scatter.default):
+        _replace_scatter(edit, node)
     for each in _FORMS:
         for node in edit.nodes(*each.operators):
             made = each.rewrite(node, edit.at(node))
@@ -85,6 +88,22 @@ def _replace_split(edit: Rewriter, node: Node) -> None:
             edit.replace(user, emit(aten.select.int, held["self"], held["dim"], start))
         else:
             edit.replace(user, emit(aten.slice.Tensor, held["self"], held["dim"], start, stop))
+
+
+def _replace_scatter(edit: Rewriter, node: Node) -> None:
+    """A value in which neighbouring positions are replaced is those before them, the new ones, and those behind."""
+    held, emit = arguments_of(node), edit.at(node)
+    dim = held["dim"] % len(shape_of(node))
+    start, stop, step = slice(held["start"], held["end"], held["step"]).indices(shape_of(node)[dim])
+    if step != 1 or stop <= start:
+        return
+    around = ((0, start), None, (stop, shape_of(node)[dim]))
+    pieces = [
+        held["src"] if part is None else emit(aten.slice.Tensor, held["self"], dim, *part)
+        for part in around
+        if part is None or part[0] < part[1]
+    ]
+    edit.replace(node, emit(aten.cat.default, pieces, dim) if len(pieces) > 1 else held["src"])
 
 
 def _replace_batch_norm(edit: Rewriter, node: Node) -> None:

@@ -1,21 +1,22 @@
-"""Attention over joined streams, taken apart where its result is.
+"""Streams that are joined to be made at once, kept apart where the result is taken apart again.
 
 A block of a multi-modal transformer joins the tokens of a text and of an image, attends from all to all, and takes the
-result apart again, to add each piece to its own stream. Seen as one value, the result of the attention has to wait
-until both are made. With an attention for the queries of each stream there is no such value: each stream is made in
-parts from its queries to its sum, and lies where it lay before. Keys and values are joined as they were.
+result apart, to add each piece to its own stream. Seen as one value, the result of the attention has to wait until both
+are made. With an attention for the queries of each stream there is no such value: each stream is made in parts from its
+queries to its sum, and lies where it lay before. Likewise queries and keys that are projected as one, of which those of
+the image alone are rotated. What an attention needs of all tokens stays joined.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch.fx import Node
 
-from penstock.passes.analysis.axes import Axis, CoarserError, WholeError, inputs_of, reach
+from penstock.passes.analysis.axes import Axis, CoarserError, Reach, WholeError, inputs_of, reach
 from penstock.passes.analysis.axes.rules import Part, crop, make_part
 from penstock.passes.core.arguments import arguments_of
 from penstock.passes.core.rewriter import Emitter, Rewriter
@@ -23,109 +24,98 @@ from penstock.passes.core.shapes import shape_of, value_of
 
 aten = torch.ops.aten
 Range = tuple[int, int]
+_PRODUCTS = (aten.linear.default, aten.scaled_dot_product_attention.default)
 
 
 def taken_apart(edit: Rewriter) -> None:
-    """Give each stream that is cut out of an attention's result an attention of its own."""
-    for attention in edit.nodes(aten.scaled_dot_product_attention.default):
-        joined = _Joined.behind(attention)
-        if joined is not None:
-            joined.take_apart(edit)
+    """Make what is read in pieces in these pieces, as far back as all of it is, if there is a product among it."""
+    for node in edit.nodes():
+        cuts = _cuts(node)
+        if cuts:
+            joined = _Joined({node: Axis.of(shape_of(node), _dim(next(iter(cuts))))})
+            if joined.is_alone():
+                joined.take_apart(edit, cuts)
+
+
+def _cuts(node: Node) -> dict[Node, Range]:
+    """The slices that alone read a value, with their ranges, if they cover a dimension piece by piece."""
+    readers = _readers(node)
+    if len(readers) < 2 or any(reader.target is not aten.slice.Tensor for reader in readers):
+        return {}
+    if not isinstance(value_of(node), torch.Tensor) or len({_dim(reader) for reader in readers}) > 1:
+        return {}
+    cuts: dict[Node, Range] = {}
+    extent = shape_of(node)[_dim(readers[0])]
+    for reader in readers:
+        found = arguments_of(reader)
+        low, high, step = slice(found["start"], found["end"], found["step"]).indices(extent)
+        if step != 1:
+            return {}
+        cuts[reader] = low, high
+    ranges = sorted(set(cuts.values()))
+    ends = [0, *(high for _, high in ranges)]
+    return cuts if len(ranges) > 1 and [*(low for low, _ in ranges), extent] == ends else {}
+
+
+def _dim(cut: Node) -> int:
+    return int(arguments_of(cut)["dim"]) % len(shape_of(cut))
+
+
+def _readers(node: Node) -> list[Node]:
+    """What reads a value, without operators whose results nothing reads, such as a split that became slices."""
+    return [user for user in node.users if user.users or user.op != "call_function"]
 
 
 @dataclass
 class _Joined:
-    """The operators from the queries of an attention to where its result is taken apart.
+    """A value that is taken apart, and the operators that make it piece by piece and nothing else.
 
     Attributes:
-        axes: for each, the axis of the queries.
-        cuts: the slices that take it apart, with their ranges.
+        axes: for each of them, the axis along which it is taken apart.
     """
 
     axes: dict[Node, Axis]
-    cuts: dict[Node, Range]
 
-    @staticmethod
-    def behind(attention: Node) -> _Joined | None:
-        """What follows an attention; None where its result is not just taken apart."""
-        shape = shape_of(attention)
-        joined = _Joined({attention: Axis.of(shape, len(shape) - 2)}, {})
-        waiting = [attention]
-        try:
-            while waiting:
-                node = waiting.pop()
-                waiting += (user for user in node.users if joined._follow(node, user))
-        except (WholeError, CoarserError):
-            return None
-        ranges = sorted(set(joined.cuts.values()))
-        ends = [0, *(high for _, high in ranges)]
-        if len(ranges) < 2 or [low for low, _ in ranges] != ends[:-1] or ends[-1] != joined.axes[attention].size:
-            return None
-        joined._add_queries()
-        return joined
+    def is_alone(self) -> bool:
+        """Find the operators; whether there is a product among them, and no sum with what the streams were before.
 
-    def _follow(self, node: Node, user: Node) -> bool:
-        """Add an operator that reads a result, or the slice that it is; whether there is more behind it."""
-        if user in self.axes or user in self.cuts or _is_dead(user):
+        Such a sum lies where they lay, joined.
+        """
+        (node,) = self.axes
+        if not _goes_along(node, self.axes[node]):
             return False
-        axis = self.axes[node]
-        if user.target is aten.slice.Tensor:
-            found = arguments_of(user)
-            if found["dim"] % len(shape_of(node)) == axis.dim and (axis.outer, axis.inner) == (1, 1):
-                low, high, step = slice(found["start"], found["end"], found["step"]).indices(axis.size)
-                if step != 1:
-                    raise WholeError("it is cut with a step")
-                self.cuts[user] = low, high
-                return False
-        self.axes[user] = self._axis_of(user, node)
-        return True
-
-    def _axis_of(self, user: Node, node: Node) -> Axis:
-        """The axis of a result that is that of an operand, if the result is made of nothing else but weights there."""
-        if user.op != "call_function" or not isinstance(value_of(user), torch.Tensor):
-            raise WholeError("it is a result, or one of several")
-        for dim in range(len(shape_of(user))):
-            try:
-                axis = Axis.of(shape_of(user), dim)
-                needs = reach(user, axis)
-            except (WholeError, CoarserError):
-                continue
-            sources = inputs_of(user)
-            along = {source: needs[key] for key, source in sources.items() if needs[key] is not None}
-            found = along.get(node)
-            if found is None or not found.is_parallel or found.axis != self.axes[node]:
-                continue
-            if all(source in self.axes or source.op == "get_attr" for source in along):
-                return axis
-        raise WholeError("its queries are mixed, or met by another value")
-
-    def _add_queries(self) -> None:
-        """Add what the operators are made of and nothing else is, as far as it goes query by query."""
-        waiting = list(self.axes)
+        waiting = [node]
         while waiting:
-            user = waiting.pop()
-            for source, axis in self._along(user):
-                if source.op != "call_function" or source in self.axes or source.target is aten.cat.default:
-                    continue
-                readers = [other for other in source.users if not _is_dead(other)]
-                if any(other not in self.axes or (source, axis) not in self._along(other) for other in readers):
-                    continue
-                try:
-                    if all(need is None or need.is_parallel for need in reach(source, axis).values()):
-                        self.axes[source] = axis
-                        waiting.append(source)
-                except (WholeError, CoarserError):
-                    continue
+            node = waiting.pop()
+            for _, source, need in _needed(node, self.axes[node]):
+                if source not in self.axes and self._is_joined_only(source, need.axis):
+                    self.axes[source] = need.axis
+                    waiting.append(source)
+        return any(each.target in _PRODUCTS for each in self.axes) and not any(map(self._adds_to_another, self.axes))
 
-    def _along(self, node: Node) -> list[tuple[Node, Axis]]:
-        """The operands of an operator that go along the axis, with their axes."""
-        needs = reach(node, self.axes[node])
-        return [(source, need.axis) for key, source in inputs_of(node).items() if (need := needs[key]) is not None]
+    def _adds_to_another(self, node: Node) -> bool:
+        """Whether an operator that is no product is made of another value of its size, which is there anyway."""
+        return node.target not in _PRODUCTS and any(
+            source not in self.axes
+            and source.op != "get_attr"
+            and not (source.target is aten.cat.default and all(reader in self.axes for reader in _readers(source)))
+            and math.prod(shape_of(source)) >= math.prod(shape_of(node))
+            for _, source, _ in _needed(node, self.axes[node])
+        )
 
-    def take_apart(self, edit: Rewriter) -> None:
+    def _is_joined_only(self, source: Node, axis: Axis) -> bool:
+        if source.op != "call_function" or source.target is aten.cat.default or not _goes_along(source, axis):
+            return False
+        return all(
+            reader in self.axes
+            and any(need.axis == axis for _, each, need in _needed(reader, self.axes[reader]) if each is source)
+            for reader in _readers(source)
+        )
+
+    def take_apart(self, edit: Rewriter, cuts: dict[Node, Range]) -> None:
         """Replace each slice by the operators on its range."""
         made: dict[tuple[Node, Range], Node] = {}
-        for cut, held in self.cuts.items():
+        for cut, held in cuts.items():
             source = cut.args[0]
             assert isinstance(source, Node)
             edit.replace(cut, self._made(edit.at(cut), source, self.axes[source], held, made))
@@ -139,19 +129,24 @@ class _Joined:
                 }
                 made[node, held] = make_part(Part(node, axis, *held, dict.fromkeys(tensors, (0, 0))), emit, tensors)
             else:
-                joined = _operand(node, axis, held)
-                made[node, held] = joined or crop(emit, node, axis, axis.size, *held)
+                made[node, held] = _operand(node, axis, held) or crop(emit, node, axis, axis.size, *held)
         return made[node, held]
 
 
-def _is_dead(node: Node) -> bool:
-    """Whether nothing reads what an operator makes, such as a split that became slices."""
-    return node.op == "call_function" and not node.users
+def _goes_along(node: Node, axis: Axis) -> bool:
+    """Whether an operator works position by position along an axis, on some value that is no weight."""
+    try:
+        needs = list(_needed(node, axis))
+    except (WholeError, CoarserError):
+        return False
+    in_step = all(need.is_parallel and need.axis.size == axis.size for _, _, need in needs)
+    return in_step and any(source.op != "get_attr" for _, source, _ in needs)
 
 
-def _needed(node: Node, axis: Axis) -> Iterator[tuple[str, Node, Any]]:
-    needs: Mapping[str, Any] = reach(node, axis)
-    return ((key, source, needs[key]) for key, source in inputs_of(node).items() if needs[key] is not None)
+def _needed(node: Node, axis: Axis) -> Iterator[tuple[str, Node, Reach]]:
+    """The operands that go along an axis, by key, with what is needed of them."""
+    needs = reach(node, axis)
+    return ((key, source, need) for key, source in inputs_of(node).items() if (need := needs[key]) is not None)
 
 
 def _operand(node: Node, axis: Axis, held: Range) -> Node | None:

@@ -89,9 +89,29 @@ def test_each_stream_attends_with_its_own_queries(make: Callable[[], nn.Module])
         torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("make", [Single])
-def test_streams_that_stay_joined_are_left_alone(make: Callable[[], nn.Module]) -> None:
-    module = captured(make(), *inputs()).graphs["main"]
+class Padded(nn.Module):
+    """Rows to which one of ones is added, which is taken off again: it is made of no row before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, text: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+        made = self.layer(nn.functional.pad(image * 2, (0, 0, 0, 1), value=1))
+        return made[:, :-1] / made[:, -1:], text * 2
+
+
+def test_what_is_padded_is_taken_apart_behind_the_padding() -> None:
+    program = captured(Padded(), *inputs())
+    module = prepared(program.graphs["main"])
+    assert len(module.graph.find_nodes(op="call_function", target=aten.linear.default)) == 2
+    results = (reference.run(each, program.examples) for each in (program, program.with_graphs(main=module)))
+    for before, after in zip(*results, strict=True):
+        torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-5)
+
+
+def test_streams_that_stay_joined_are_left_alone() -> None:
+    module = captured(Single(), *inputs()).graphs["main"]
     assert queries(prepared(module)) == [TEXT + IMAGE]
 
 
