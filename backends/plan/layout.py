@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from penstock.backends.plan.launches import Body, Type
-from penstock.backends.plan.placement import Placement, place
+from penstock.backends.plan.placement import Placement, lower_bound, place
 from penstock.backends.plan.reuse import Overwriting
 from penstock.backends.plan.timeline import PlacedCall, Timeline, type_of
 from penstock.backends.targets import Limits
 from penstock.passes.core.program import Plan, Signature
+
+_NEAR = 1.02  # of the fewest bytes that arenas can have
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def lay_out(
     plan: Plan,
     signature: Signature,
     limits: Limits,
-    enough: int = 0,
+    enough: int | None = 0,
 ) -> LaunchPlan:
     """Place all memory of a plan.
 
@@ -76,7 +78,7 @@ def lay_out(
         plan: which graphs run on which values.
         signature: the inputs, which are there from the start, and the outputs, which stay to the end.
         limits: of the device.
-        enough: bytes of arenas within which nothing more is tried that takes long.
+        enough: bytes of arenas within which nothing more is tried that takes long; None for near the fewest.
 
     Raises:
         TooLargeError: one tensor alone is larger than the device allocates.
@@ -84,6 +86,7 @@ def lay_out(
     timeline = Timeline(kernels, bodies, plan, signature, limits)
     bodies = {name: body for name, body in timeline.bodies.items() if timeline.starts[name]}
     blocks, locals_of = timeline.blocks()
+    enough = int(_NEAR * lower_bound(blocks)) if enough is None else enough
     placement = place(blocks, limits.alignment, limits.max_allocation_bytes, enough)
     weights = {
         storage.weight: Type("uint8", (storage.bytes,))

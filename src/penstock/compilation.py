@@ -79,7 +79,7 @@ def write_compiled(
     room = int(_NEARLY * figures.activation_bytes) if budget is None else budget - program.weight_bytes
     with deciding(Database(tuning) if tuning is not None else RulesOwn()):
         launches = launches_of(legal, target, room)
-    placed = _lay_out(launches, legal, target, room)
+    placed = _lay_out(launches, legal, target, None if budget is None else room)
     if budget is not None:
         _check_arena(placed.placement.bytes, program.weight_bytes, budget)
     compiled = generate(launches, target)
@@ -164,7 +164,7 @@ def _shown(kernel: LaunchedKernel, launches: int, target: Target) -> Kernel:
     return Kernel(kernel.name, kernel.grid, kernel.block, launches, work.flops, work.moved_bytes, least)
 
 
-def _lay_out(launches: Launches, program: Program, target: Target, enough: int) -> LaunchPlan:
+def _lay_out(launches: Launches, program: Program, target: Target, enough: int | None) -> LaunchPlan:
     try:
         nests = tuple(launches.table.nests.values())
         return lay_out(nests, launches.bodies, program.plan, program.signature, target.limits, enough)
