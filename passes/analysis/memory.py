@@ -3,8 +3,7 @@
 What counts: a buffer lives from the operator that makes it to the last use of any view into it; an input is freed after
 its last use; outputs live to the end; weights are counted apart. A value that the plan carries from one call to a later
 one lives through every call between. Where the Program runs in place, a result may take over the memory of an operand
-(`penstock.passes.core.overwriting`). An operator whose kernel reads a dense copy of a view needs room for that, and
-attention that stores its scores for these. No allocator slack is added.
+(`penstock.passes.core.overwriting`). No allocator slack and no kernel workspace is added.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from typing import Literal
 import torch
 from torch.fx import GraphModule, Node
 
-from penstock.passes.analysis.copies import DenseViews
 from penstock.passes.core.aliases import Buffer, buffers_of
 from penstock.passes.core.ops import ATTENTION
 from penstock.passes.core.overwriting import takeovers
@@ -69,8 +67,7 @@ class Point:
 
     Attributes:
         live_bytes: what is alive while it runs: its arguments, its results and everything needed later.
-        scratch_bytes: the part of `live_bytes` that only this operator needs: copies of views that it reads, and
-            attention scores that are stored.
+        scratch_bytes: the part of `live_bytes` that only this operator needs (materialised attention scores).
     """
 
     index: int
@@ -325,11 +322,9 @@ def _timeline(
         change[tensor.made_at - start] += tensor.bytes
         change[tensor.last_used_at + 1 - start] -= tensor.bytes
     live = 0
-    views = DenseViews()
     for offset, node in enumerate(nodes):
         live += change[offset]
-        scratch = sum(nbytes(value_of(copied)) for copied in views.copied(node))
-        scratch += score_bytes(node) if attention == "materialized" else 0
+        scratch = score_bytes(node) if attention == "materialized" else 0
         place = (graph, node.name, op_name(node), module_of(node), source_of(node))
         yield Point(start + offset, *place, live + scratch, scratch)
 

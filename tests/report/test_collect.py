@@ -54,7 +54,7 @@ def test_materialized_scores_stand_among_the_tensors_at_the_peak() -> None:
 
     info = describe(capture_module(Attention(), (torch.randn(1, 64, 4),)), "materialized")
     largest = info.peak_tensors[0]
-    assert largest.name == "scaled_dot_product_attention (scratch)"
+    assert largest.name == "scaled_dot_product_attention (scores)"
     assert largest.bytes == 2 * 64 * 64 * 4
 
 

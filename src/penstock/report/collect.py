@@ -139,13 +139,13 @@ def _nodes(program: Program, costs: CostFigures) -> tuple[NodeInfo, ...]:
 
 
 def _peak_tensors(figures: MemoryFigures) -> tuple[TensorInfo, ...]:
-    """What is alive at the peak; what only the operator at the peak needs stands as one more tensor."""
+    """What is alive at the peak; scores that only the operator at the peak needs stand as one more tensor."""
     peak = figures.peak
     if peak is None:
         return ()
     tensors = [_tensor(tensor) for tensor in figures.live_at(peak.index)]
     if peak.scratch_bytes:
-        scratch = TensorInfo(f"{peak.node} (scratch)", peak.op, "", peak.scratch_bytes, peak.module, peak.source)
+        scratch = TensorInfo(f"{peak.node} (scores)", peak.op, "", peak.scratch_bytes, peak.module, peak.source)
         tensors = sorted([scratch, *tensors], key=lambda tensor: -tensor.bytes)
     return tuple(tensors)
 
