@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from penstock.passes.analysis.copies import DenseViews
 from penstock.passes.core.aliases import buffer_of, is_view
 from penstock.passes.core.arguments import arguments_of
 from penstock.passes.core.heads import repeat_heads
 from penstock.passes.core.ops import ATTENTION
 from penstock.passes.core.rewriter import Rewriter
 from penstock.passes.core.shapes import nbytes, shape_of, value_of
+from penstock.passes.slicing.dense import DenseViews
 
 aten = torch.ops.aten
 

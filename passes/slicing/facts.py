@@ -12,11 +12,11 @@ from torch.fx import Node
 from torch.fx.node import map_arg
 
 from penstock.passes.analysis.axes import inputs_of
-from penstock.passes.analysis.copies import DenseViews
 from penstock.passes.analysis.cost import node_flops, node_moved_bytes
 from penstock.passes.core.aliases import is_view
 from penstock.passes.core.overwriting import overwritable
 from penstock.passes.core.shapes import nbytes, value_of
+from penstock.passes.slicing.dense import DenseViews
 from penstock.passes.slicing.estimates import is_cheap, seconds_of
 
 

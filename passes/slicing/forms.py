@@ -2,12 +2,11 @@
 
 Every value is one tensor: splits are slices, batch norms give just what they normalise. Padding that repeats or mirrors
 the border is a concatenation of positions, of which each part joins those it needs, and so is a value of which some
-positions are replaced. A group norm is its two halves,
-because normalising goes position by position once the statistics are known. Where both halves end up in one graph they
-become a group norm again. Boolean masks of attention are numbers to add, as back ends take them, and an instance norm
-is a group norm. Causal attention is told the positions of its queries; where it has all of them it needs no telling,
-and where it has some, its part of the mask is made of them, so that one graph serves all parts. Attention over joined
-streams is one for each (`streams.py`).
+positions are replaced. A group norm is its two halves, because normalising goes position by position once the
+statistics are known. Where both halves end up in one graph they become a group norm again. Boolean masks of attention
+are numbers to add, as back ends take them, and an instance norm is a group norm. Causal attention is told the positions
+of its queries; where it has all of them it needs no telling, and where it has some, its part of the mask is made of
+them, so that one graph serves all parts. Attention over joined streams is one for each (`streams.py`).
 """
 
 from __future__ import annotations

@@ -106,31 +106,38 @@ class _Joined:
     def _is_joined_only(self, source: Node, axis: Axis) -> bool:
         if source.op != "call_function" or source.target is aten.cat.default or not _goes_along(source, axis):
             return False
-        return all(
-            reader in self.axes
-            and any(need.axis == axis for _, each, need in _needed(reader, self.axes[reader]) if each is source)
-            for reader in _readers(source)
-        )
+        for reader in _readers(source):
+            if reader not in self.axes:
+                return False
+            needs = reach(reader, self.axes[reader])
+            found = [needs[key] for key, each in inputs_of(reader).items() if each is source]
+            if any(need is None or need.axis != axis for need in found):
+                return False
+        return True
 
     def take_apart(self, edit: Rewriter, cuts: dict[Node, Range]) -> None:
         """Replace each slice by the operators on its range."""
-        made: dict[tuple[Node, Range], Node] = {}
-        for cut, held in cuts.items():
-            source = cut.args[0]
-            assert isinstance(source, Node)
-            edit.replace(cut, self._made(edit.at(cut), source, self.axes[source], held, made))
+        made: dict[tuple[Node, Axis, Range], Node] = {}
+        for cut in edit.nodes(aten.slice.Tensor):  # in order, as one may read what was made for another
+            if cut in cuts:
+                source = cut.args[0]
+                assert isinstance(source, Node)
+                edit.replace(cut, self._made(edit.at(cut), source, self.axes[source], cuts[cut], made))
 
-    def _made(self, emit: Emitter, node: Node, axis: Axis, held: Range, made: dict[tuple[Node, Range], Node]) -> Node:
+    def _made(
+        self, emit: Emitter, node: Node, axis: Axis, held: Range, made: dict[tuple[Node, Axis, Range], Node]
+    ) -> Node:
         """Some positions of a value."""
-        if (node, held) not in made:
+        key = node, axis, held
+        if key not in made:
             if node in self.axes:
                 tensors = {
-                    key: self._made(emit, source, need.axis, held, made) for key, source, need in _needed(node, axis)
+                    name: self._made(emit, source, need.axis, held, made) for name, source, need in _needed(node, axis)
                 }
-                made[node, held] = make_part(Part(node, axis, *held, dict.fromkeys(tensors, (0, 0))), emit, tensors)
+                made[key] = make_part(Part(node, axis, *held, dict.fromkeys(tensors, (0, 0))), emit, tensors)
             else:
-                made[node, held] = _operand(node, axis, held) or crop(emit, node, axis, axis.size, *held)
-        return made[node, held]
+                made[key] = _operand(node, axis, held) or crop(emit, node, axis, axis.size, *held)
+        return made[key]
 
 
 def _goes_along(node: Node, axis: Axis) -> bool:

@@ -14,7 +14,6 @@ from penstock.passes.core.context import Context
 from penstock.passes.core.errors import BudgetError
 from penstock.passes.core.printer import format_program
 from penstock.passes.core.program import Program, SliceLoop
-from penstock.passes.slicing.choose import planner_of
 from penstock.passes.slicing.feature_slicing import FeatureSlicing
 from penstock.passes.slicing.forms import prepared, restored
 from penstock.passes.slicing.planner import Planner
@@ -297,7 +296,7 @@ CUT_TO_HALF = ("svd_unet", "animatediff_unet", "unet2d")
 @pytest.mark.parametrize("name", ZOO)
 def test_the_zoo_at_five_budgets(name: str) -> None:
     program = penstock.optimize(penstock.capture(*ZOO[name]()))
-    planner = planner_of(program, "main", "fused")
+    planner = Planner(prepared(program.graphs["main"]))
     for share in (0.9, 0.75, 0.6, 0.5, 0.4):
         budget = int(share * planner.unsliced_bytes)
         schedule = planner.plan(budget)
@@ -305,8 +304,7 @@ def test_the_zoo_at_five_budgets(name: str) -> None:
         if schedule is not None:
             result = realized(program, planner, schedule)
             assert schedule.bytes <= budget
-            # A part may need copies where the whole needs none; `choose` plans anew then, with less room.
-            assert memory(result).activation_bytes <= 1.2 * schedule.bytes
+            assert memory(result).activation_bytes <= 1.05 * schedule.bytes
             assert_equal(program, result, 2e-5)
 
 

@@ -115,6 +115,25 @@ def test_streams_that_stay_joined_are_left_alone() -> None:
     assert queries(prepared(module)) == [TEXT + IMAGE]
 
 
+class Looping(nn.Module):
+    """Attention of values to themselves: they are needed whole, as keys, whatever is read of the result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, text: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+        joined = self.layer(torch.cat([text, image], 1))
+        text, image = scaled_dot_product_attention(joined, joined, joined).split([TEXT, IMAGE], 1)
+        return text * 2, image * 3
+
+
+def test_what_is_needed_whole_is_made_once() -> None:
+    module = prepared(captured(Looping(), *inputs()).graphs["main"])
+    assert queries(module) == [TEXT, IMAGE]
+    assert len(module.graph.find_nodes(op="call_function", target=aten.linear.default)) == 1
+
+
 def test_a_stream_is_made_where_it_lay() -> None:
     """What stays whole: the image's tokens, which its parts are added to, keys and values."""
     program = captured(Block(), *inputs())
