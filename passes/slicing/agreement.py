@@ -59,7 +59,7 @@ def _parts(tiling: Tiling, cut: Cut, steps: Set[int]) -> Iterator[Parts]:
     """Other parts that a loop can have, of sizes that other loops have."""
     for parts in choices(tiling.size, tiling.unit, tiling.period):
         unsettles = parts.step % tiling.period and not cut.parts.step % tiling.period
-        if parts.step in steps and parts != cut.parts and not unsettles:
+        if parts.step in steps and parts != cut.parts.plain and not unsettles:
             yield parts
 
 

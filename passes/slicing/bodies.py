@@ -18,7 +18,7 @@ from penstock.passes.core.program import attribute
 from penstock.passes.core.shapes import fake_like, infer, shape_of
 from penstock.passes.core.source import inherit
 from penstock.passes.slicing.forms import restored
-from penstock.passes.slicing.parts import Parts, Range
+from penstock.passes.slicing.parts import Range
 from penstock.passes.slicing.rows import Rows
 from penstock.passes.slicing.spans import Spans, Window, clipped
 from penstock.passes.slicing.tiling import PART_OF, Tiling, looked_at
@@ -117,13 +117,13 @@ def part_of(module: GraphModule, tiling: Tiling, found: Spans, name: str, reduct
     return Body(builder.finish([*results, *kept], name), tuple(whole), windows, tuple(taken), tuple(found.kept))
 
 
-def merge_of(module: GraphModule, reduction: Node, parts: Parts, name: str) -> GraphModule:
-    """The graph that makes a reduction from the stacked reductions of parts."""
+def merge_of(module: GraphModule, reduction: Node, sizes: Sequence[int], name: str) -> GraphModule:
+    """The graph that makes a reduction from the stacked reductions of parts, which have so many positions."""
     builder = _Builder(module)
     value = reduction.meta["val"]
-    stacked = builder.placeholder(reduction, torch.empty((parts.count, *value.shape), dtype=value.dtype, device="meta"))
+    stacked = builder.placeholder(reduction, torch.empty((len(sizes), *value.shape), dtype=value.dtype, device="meta"))
     merge = MERGES[reduction.target]
-    return builder.finish([merge(builder.at(reduction), stacked, parts.last / parts.step)], name)
+    return builder.finish([merge(builder.at(reduction), stacked, sizes)], name)
 
 
 _VIEWS = (aten.view.default, aten._unsafe_view.default)

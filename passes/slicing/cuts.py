@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from penstock.passes.analysis.memory import Attention
 from penstock.passes.slicing.estimates import BYTES_PER_SECOND, LAUNCH, part_seconds
 from penstock.passes.slicing.kernels import Kernels, cost, of_parts
 from penstock.passes.slicing.parts import Parts
-from penstock.passes.slicing.spans import Spans, clipped, indices, kept_extents, refuse_padding, spans_of
+from penstock.passes.slicing.spans import Spans, clipped, kept_bytes, made_by_all, refuse_padding, spans_of
 from penstock.passes.slicing.tiling import Tiling
 from penstock.passes.slicing.timeline import part_bytes
 
@@ -28,7 +28,11 @@ _NEIGHBOURS = 4  # that are looked at, at most
 
 
 class CutRecipe(BaseModel):
-    """A loop: how many parts, whether they keep halos (see `Cut`), and the bytes to which each is cut again."""
+    """A loop: how many parts, whether they keep halos (see `Cut`), and the bytes to which each is cut again.
+
+    The parts are those that the positions of the result have: where halos are kept, the loop makes what is around the
+    first ones before, in parts of the same size.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -70,7 +74,7 @@ class Cut:
     def recipe(self) -> CutRecipe:
         """What describes it."""
         again = self.bytes if self.inner is not None else None
-        return CutRecipe(parts=self.parts.count, keeps_halos=self.keeps_halos, again=again)
+        return CutRecipe(parts=self.parts.plain.count, keeps_halos=self.keeps_halos, again=again)
 
 
 class Estimate:
@@ -102,29 +106,27 @@ class Estimate:
     @cached_property
     def bytes(self) -> int:
         """The most alive at once that belongs to one part, with what parts keep."""
-        kept = self.kept_bytes - _kept_bytes(self._tiling, [self._usual])
+        kept = self.kept_bytes - kept_bytes(self._tiling, [self._usual])
         return max(self._usual_bytes + kept, *(self._bytes_of(part) + self.kept_bytes for part in self._others))
 
     @cached_property
     def kept_bytes(self) -> int:
         """What parts keep."""
-        return _kept_bytes(self._tiling, [self._usual, *self._others])
+        return kept_bytes(self._tiling, [self._usual, *self._others])
 
     @cached_property
     def cut(self) -> Cut:
         """The loop."""
         tiling, parts, facts, reduction = self._tiling, self._parts, self._tiling.facts, self._reduction
         usual = self._usual
-        sizes = [(usual, parts.count)] if parts.is_even else [(usual, parts.count - 1), (self._others[-1], 1)]
         seconds = flops = 0.0
         again = set(tiling.hoisted)
         for node in usual.made:
             once = 1 if reduction is None and node not in again else 0  # a sweep makes what will be made again
             positions = taken = 0.0
-            for part, count in sizes:
-                low, high = part.made.get(node, (0, 0))
-                positions += count * (high - low)
-                taken += count * _seconds_of_part(tiling, node, high - low) if high > low else 0.0
+            for extent, count in self._extents(node):
+                positions += count * extent
+                taken += count * _seconds_of_part(tiling, node, extent) if extent else 0.0
             seconds += max(0.0, taken - once * facts[node].seconds)
             seconds += (parts.count - once) * LAUNCH * (facts[node].seconds > 0)
             flops += max(0.0, positions / tiling.axes[node].size - once) * facts[node].flops
@@ -135,8 +137,19 @@ class Estimate:
         for output in tiling.outputs if reduction is None else ():
             if not tiling.axes[output].is_contiguous(facts[output].shape):
                 seconds += 2 * facts[output].bytes / BYTES_PER_SECOND
-        kernels = of_parts(tiling, [usual, *self._others], reduction, parts.count)
+        kernels = of_parts(tiling, [usual, *self._others], reduction, parts.count - parts.first)
         return Cut(parts, self._keeps, self.bytes, self.kept_bytes, seconds, flops, kernels)
+
+    def _extents(self, node: Node) -> list[tuple[int, float]]:
+        """The positions that parts make of a result, each with how many parts do."""
+        low, high = self._usual.made[node]
+        if self._keeps:  # all parts together make each position once
+            first, last = made_by_all(self._tiling)[node]
+            return [(high - low, (last - first) / (high - low))]
+        if self._parts.is_even:
+            return [(high - low, self._parts.count)]
+        first, last = self._others[-1].made.get(node, (0, 0))
+        return [(high - low, self._parts.count - 1), (last - first, 1)]
 
     @cached_property
     def _usual(self) -> Spans:
@@ -148,10 +161,14 @@ class Estimate:
 
     @cached_property
     def _usual_bytes(self) -> int:
-        return self._bytes_of(self._usual) + _kept_bytes(self._tiling, [self._usual])
+        return self._bytes_of(self._usual) + kept_bytes(self._tiling, [self._usual])
 
     def _bytes_of(self, part: Spans) -> int:
-        kept = self._parts.count * self._tiling.facts[self._reduction].bytes if self._reduction is not None else 0
+        kept = (
+            (self._parts.count - self._parts.first) * self._tiling.facts[self._reduction].bytes
+            if self._reduction is not None
+            else 0
+        )
         return part_bytes(self._tiling, part, self._attention) + kept
 
 
@@ -168,7 +185,7 @@ def middle(tiling: Tiling, parts: Parts, keeps: bool) -> Spans:
 
 
 def _middle(parts: Parts) -> int:
-    return min(parts.count // 2, parts.size // parts.step - 1)
+    return min(parts.count // 2, (parts.lead + parts.size) // parts.step - 1)
 
 
 def _cycle(tiling: Tiling, parts: Parts) -> int:
@@ -180,8 +197,8 @@ def others(tiling: Tiling, parts: Parts, keeps: bool) -> Iterator[Spans]:
     """What parts touch that may be unlike the one in the middle.
 
     These are the first and the last, of which there are two where the last is smaller, for both may reach beyond the
-    border; and where steps are no whole periods, the neighbours of the one in the middle. Where halos are kept, one of
-    the parts before the first and the last but one are others too.
+    border; and where steps are no whole periods, the neighbours of the one in the middle. Where halos are kept, these
+    are the first with positions of their own and those beside it, and the last but one.
 
     Raises:
         WholeError: there cannot be one of the loop's parts.
@@ -190,24 +207,19 @@ def others(tiling: Tiling, parts: Parts, keeps: bool) -> Iterator[Spans]:
         refuse_padding(tiling, parts)
     at = _middle(parts)
     near = range(at + 1, min(at + min(_cycle(tiling, parts), _NEIGHBOURS), parts.count - 2))
-    places = [-1] if indices(tiling, parts, keeps)[0] < 0 else []
-    places += [0, *near]
+    places = {*range(max(0, parts.first - 1), min(parts.first + 2, parts.count))} if keeps else {0}
+    places |= {*near}
     if parts.count > 2 and (keeps or not parts.is_even):
-        places.append(parts.count - 2)
-    for place in (*places, parts.count - 1):
+        places.add(parts.count - 2)
+    for place in sorted({*places, parts.count - 1}):
         found = spans_of(tiling, parts, place, keeps)
         if found.made:
             yield found
 
 
-def _kept_bytes(tiling: Tiling, found: Iterable[Spans]) -> int:
-    extents = kept_extents(found)
-    return sum(tiling.facts[node].bytes * extent // tiling.axes[node].size for node, extent in extents.items())
-
-
 def _seconds_to_keep(tiling: Tiling, part: Spans) -> float:
     """How long it takes to join what was kept to what is made, and to keep that for the next part."""
-    copied, launches = _kept_bytes(tiling, [part]), len(part.kept)
+    copied, launches = kept_bytes(tiling, [part]), len(part.kept)
     joined = set()
     for node, made in part.made.items():
         for key, source in tiling.sources[node].items() if part.taken else ():

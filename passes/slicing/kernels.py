@@ -15,7 +15,7 @@ aten = torch.ops.aten
 Kernels = frozenset[int]
 """Fingerprints of operators, each of a target, of arguments that are no tensors, and of shapes."""
 
-OPERATOR = 5e-4  # seconds of running that an operator more to compile and to store is worth
+OPERATOR = 1e-3  # seconds of running that an operator more to compile and to store is worth
 
 
 def cost(seconds: float, kernels: Kernels) -> float:

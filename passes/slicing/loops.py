@@ -14,7 +14,7 @@ from penstock.passes.slicing.bodies import part_of
 from penstock.passes.slicing.cuts import Cut, CutRecipe, Estimate, middle, others
 from penstock.passes.slicing.kernels import OPERATOR
 from penstock.passes.slicing.parts import Parts, choices, ladder, with_count
-from penstock.passes.slicing.spans import indices
+from penstock.passes.slicing.spans import led
 from penstock.passes.slicing.tiling import Tiling
 from penstock.passes.slicing.timeline import gathered_bytes
 
@@ -115,7 +115,7 @@ class Loops:
         """
 
         def compiled(cut: Cut) -> float:
-            graphs = _GRAPHS - indices(tiling, cut.parts, loop.keeps)[0]
+            graphs = _GRAPHS + cut.parts.first
             return len(cut.kernels) + graphs * len(tiling.sliced) / _OPERATORS
 
         cuts = [self.part(loop, tiling, parts).cut for parts in tried]
@@ -147,7 +147,7 @@ class Loops:
                 high = at - 1
             at = (low + high) // 2
         for cut in sorted(found, key=lambda each: each.cost):
-            checked = self._again(loop, tiling, cut.parts, room, depth, borders=True)
+            checked = self._again(loop, tiling, cut.parts.plain, room, depth, borders=True)
             if checked is not None:
                 return checked
         return None
@@ -160,6 +160,7 @@ class Loops:
             return None
         held, seconds, worst, usual = 0, 0.0, None, None
         kernels: set[int] = set()
+        parts = once.parts
         for place, found in enumerate(
             (middle(tiling, parts, loop.keeps), *(others(tiling, parts, loop.keeps) if borders else ()))
         ):
@@ -182,9 +183,14 @@ class Loops:
         return Cut(parts, loop.keeps, held, once.kept_bytes, added, flops, frozenset(kernels), worst)
 
     def part(self, loop: Loop, tiling: Tiling, parts: Parts) -> Estimate:
-        """A loop whose parts run as they are."""
+        """A loop whose parts run as they are.
+
+        Args:
+            parts: plain ones.
+        """
         key = loop, parts
         if key not in self._parts:
+            parts = led(tiling, parts) if loop.keeps else parts
             self._parts[key] = Estimate(tiling, parts, loop.keeps, self._attention, loop.reduction)
         return self._parts[key]
 

@@ -1,11 +1,11 @@
-"""An axis in parts of one size, the last of which may be smaller."""
+"""An axis in parts of one size, the last of which may be smaller, and the first ones where they begin before it."""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from penstock.passes.analysis.axes import WholeError
@@ -20,29 +20,42 @@ class Parts:
 
     Attributes:
         step: positions of every part but the last, which has what is left.
+        lead: how far before the first position the parts begin. Those before it have none.
     """
 
     size: int
     step: int
+    lead: int = 0
 
     @property
     def count(self) -> int:
         """How many parts."""
-        return -(-self.size // self.step)
+        return -(-(self.lead + self.size) // self.step)
 
     @property
-    def last(self) -> int:
-        """Positions of the last part."""
-        return self.size - (self.count - 1) * self.step
+    def plain(self) -> Parts:
+        """Parts of the same size that begin at the first position."""
+        return replace(self, lead=0)
+
+    @property
+    def first(self) -> int:
+        """The first part that has any positions."""
+        return self.lead // self.step
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The positions of every part that has any."""
+        return tuple(high - max(low, 0) for low, high in map(self.range, range(self.first, self.count)))
 
     @property
     def is_even(self) -> bool:
         """Whether all parts have the same size."""
-        return self.last == self.step
+        return self.lead == self.size % self.step == 0
 
     def range(self, index: int) -> Range:
-        """The positions low … high-1 of a part."""
-        return index * self.step, min((index + 1) * self.step, self.size)
+        """The positions low … high-1 of a part: below 0 they stand for what is made before the first."""
+        low = index * self.step - self.lead
+        return low, min(low + self.step, self.size)
 
     def ranges(self) -> Iterator[Range]:
         """Of all parts, in order."""

@@ -26,7 +26,7 @@ from penstock.passes.slicing.cuts import Cut
 from penstock.passes.slicing.groups import Group
 from penstock.passes.slicing.parts import Range
 from penstock.passes.slicing.planner import Planner, Schedule
-from penstock.passes.slicing.spans import Spans, clipped, indices, kept_extents, spans_of
+from penstock.passes.slicing.spans import Spans, clipped, kept_extents, spans_of
 from penstock.passes.slicing.tiling import Sweep, Tiling
 from penstock.passes.slicing.timeline import gathered_bytes
 
@@ -159,16 +159,17 @@ class _Scope:
     def _swept(self, sweep: Sweep, cut: Cut, name: str) -> Iterator[Op]:
         node = sweep.node
         stacked = f"{name}.parts"
+        count = cut.parts.count - cut.parts.first
         pieces, memory = self._pieces(sweep.tiling, cut, name, node)
         yield SliceLoop(
             results=(stacked,),
-            shapes=((cut.parts.count, *shape_of(node)),),
+            shapes=((count, *shape_of(node)),),
             dtypes=(dtype_name(dtype_of(node)),),
             pieces=pieces,
             reuses=(None,),
             kept=memory,
         )
-        merge = self._made.add(f"{name}_merge", merge_of(self._module, node, cut.parts, f"{name}_merge"))
+        merge = self._made.add(f"{name}_merge", merge_of(self._module, node, cut.parts.sizes, f"{name}_merge"))
         yield Call(merge, (stacked,), (self._value(node),))
 
     def _pieces(
@@ -185,7 +186,7 @@ class _Scope:
                 for node in tiling.outputs
             ]
             if reduction is not None and first.tiles:
-                tiles = [Window(0, 1, cut.parts.count, 1, done, 1, 1)]
+                tiles = [Window(0, 1, cut.parts.count - cut.parts.first, 1, done, 1, 1)]
             if key not in known:
                 part = f"{name}_part" + (f"_{len(known)}" if len(runs) > 1 else "")
                 known[key] = self._piece(tiling, cut, first, name, part, reduction)
@@ -244,7 +245,7 @@ def _window(axis: Axis, first: Range, second: Range, count: int) -> Window:
 def _runs(tiling: Tiling, cut: Cut) -> Iterator[tuple[Any, Spans, Spans, int]]:
     """Parts that run the same graph on windows that move evenly: its key, the first part, the second, and how many."""
     parts = cut.parts
-    every = (spans_of(tiling, parts, index, cut.keeps_halos) for index in indices(tiling, parts, cut.keeps_halos))
+    every = (spans_of(tiling, parts, index, cut.keeps_halos) for index in range(parts.count))
     found = [part for part in every if part.made]
     keys = [_key(tiling, each) for each in found]
     at = 0

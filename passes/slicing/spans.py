@@ -15,13 +15,15 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch.fx import Node
 
 from penstock.passes.analysis.axes import Axis, Reach, WholeError
 from penstock.passes.slicing.parts import Parts, Range
 from penstock.passes.slicing.tiling import Tiling
+
+_LEADS = 8  # that are looked at, at most
 
 Window = tuple[Node, Axis]
 """A value from before the loop, and the axis along which the loop takes it in parts."""
@@ -101,7 +103,7 @@ def spans_of(tiling: Tiling, parts: Parts, index: int, keeps: bool) -> Spans:
     """What one of the parts of a loop touches.
 
     Args:
-        index: of `indices`.
+        parts: for those that keep halos, with a lead (`led`).
         keeps: whether each part goes on where the one before it ended.
 
     Raises:
@@ -125,9 +127,23 @@ def spans_of(tiling: Tiling, parts: Parts, index: int, keeps: bool) -> Spans:
     return found
 
 
-def indices(tiling: Tiling, parts: Parts, keeps: bool) -> range:
-    """The parts of a loop: where they keep halos, some before the first one make what that needs around it."""
-    return range(_lead(tiling) // parts.step if keeps else 0, parts.count)
+def led(tiling: Tiling, parts: Parts) -> Parts:
+    """Parts that keep halos: they begin where the making of what the first positions need around them begins.
+
+    So each part makes the same positions of whatever comes first, and how far it makes the rest depends on that alone:
+    loops that begin with the same operators, as those of one normalization after the other, have the same parts of
+    them. Of the leads within a period, it is that with which parts far from the borders keep the fewest bytes.
+    """
+    lead = -(_lead(tiling) // tiling.unit) * tiling.unit
+    if parts.step % tiling.period:
+        return replace(parts, lead=lead)
+    middle = (tiling.size // 2) // tiling.period * tiling.period
+
+    def kept(lead: int) -> int:
+        return kept_bytes(tiling, [Spans(kept=_kept(tiling, _fronts(tiling, middle - lead)))])
+
+    leads = range(lead, lead + min(tiling.period, _LEADS * tiling.unit), tiling.unit)
+    return replace(parts, lead=min(leads, key=kept))
 
 
 def refuse_padding(tiling: Tiling, parts: Parts) -> None:
@@ -136,11 +152,11 @@ def refuse_padding(tiling: Tiling, parts: Parts) -> None:
     Raises:
         WholeError: one does.
     """
-    places = indices(tiling, parts, keeps=True)
+    places = range(parts.count)
     for node, (low, high) in tiling.padded.items():
-        if node not in _whole(tiling):
+        if node not in made_by_all(tiling):
             continue
-        first, last = _whole(tiling)[node]
+        first, last = made_by_all(tiling)[node]
 
         def made(index: int, node: Node = node) -> int:
             return _fronts(tiling, parts.range(index)[1])[node]
@@ -152,6 +168,12 @@ def refuse_padding(tiling: Tiling, parts: Parts) -> None:
             raise WholeError(f"a part of '{node.name}' would be nothing but padding behind the rest")
 
 
+def kept_bytes(tiling: Tiling, found: Iterable[Spans]) -> int:
+    """What some parts of a loop keep together."""
+    extents = kept_extents(found)
+    return sum(tiling.facts[node].bytes * extent // tiling.axes[node].size for node, extent in extents.items())
+
+
 def kept_extents(found: Iterable[Spans]) -> dict[Node, int]:
     """The most positions that some parts of a loop keep of each result."""
     most: dict[Node, int] = {}
@@ -159,6 +181,13 @@ def kept_extents(found: Iterable[Spans]) -> dict[Node, int]:
         for node, (low, high) in part.kept.items():
             most[node] = max(high - low, most.get(node, 0))
     return most
+
+
+def made_by_all(tiling: Tiling) -> Mapping[Node, Range]:
+    """The positions of each result that all parts together make."""
+    if not tiling.made:
+        tiling.made.update(spans(tiling, 0, tiling.size).made)
+    return tiling.made
 
 
 def clipped(need: Reach, made: Range) -> tuple[Range, tuple[int, int]]:
@@ -191,20 +220,13 @@ def _joined(known: Range | None, first: int, last: int) -> Range:
     return (first, last) if known is None else (min(known[0], first), max(known[1], last))
 
 
-def _whole(tiling: Tiling) -> Mapping[Node, Range]:
-    """The positions of each result that the whole loop makes."""
-    if not tiling.made:
-        tiling.made.update(spans(tiling, 0, tiling.size).made)
-    return tiling.made
-
-
 def _fronts(tiling: Tiling, high: int) -> Mapping[Node, int]:
     """How far each result is made once the seed is up to a position: as far as something needs it by then.
 
     Before the first position of the seed what it needs around it is made in the same steps as all the rest.
     """
     if high not in tiling.fronts:
-        whole = _whole(tiling)
+        whole = made_by_all(tiling)
         found: dict[Node, int] = {}
         for output, each in tiling.scales.items():
             found[output] = math.floor(high * each) if high < tiling.size else whole[output][1]
@@ -223,7 +245,7 @@ def _fronts(tiling: Tiling, high: int) -> Mapping[Node, int]:
 
 def _lead(tiling: Tiling) -> int:
     """The position of the seed, 0 or before it, at which the making of what it needs around it begins."""
-    whole = _whole(tiling)
+    whole = made_by_all(tiling)
 
     def is_begun(high: int) -> bool:
         return any(at > whole[node][0] for node, at in _fronts(tiling, high).items())
@@ -242,7 +264,7 @@ def _lead(tiling: Tiling) -> int:
 
 def _kept(tiling: Tiling, fronts: Mapping[Node, int]) -> dict[Node, Range]:
     """The positions before some fronts that are needed behind them."""
-    whole = _whole(tiling)
+    whole = made_by_all(tiling)
     kept: dict[Node, Range] = {}
     for node, at in fronts.items():
         for key, source in tiling.sources[node].items() if at < whole[node][1] else ():

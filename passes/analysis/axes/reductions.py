@@ -1,11 +1,9 @@
-"""Reductions along an axis, made in parts: the operator on each part, and what puts the parts' results together.
-
-All parts but the last have the same number of positions.
-"""
+"""Reductions along an axis, made in parts: the operator on each part, and what puts the parts' results together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -19,33 +17,34 @@ from penstock.passes.core.shapes import shape_of
 
 aten = torch.ops.aten
 
-Merge = Callable[[Emit, Any, float], Any]
-"""From the parts' results, stacked along a new first dimension, and the size of the last part, as a share of the
-others', to the result of the whole."""
+Merge = Callable[[Emit, Any, Sequence[int]], Any]
+"""From the parts' results, stacked along a new first dimension, and the number of positions of each, to the result of
+the whole."""
 
 
-def _mean(emit: Emit, stacked: Any, last: float) -> Any:
-    """Of what parts have, in which the last counts for less."""
-    if last == 1:
-        return emit(aten.mean.dim, stacked, [0])
-    count = shape_of(stacked)[0]
-    share = last / (count - 1 + last)
-    before, behind = (
-        emit(aten.mean.dim, emit(aten.slice.Tensor, stacked, 0, low, high), [0])
-        for low, high in ((0, count - 1), (count - 1, count))
-    )
-    return emit(aten.add.Tensor, emit(aten.mul.Tensor, before, 1 - share), emit(aten.mul.Tensor, behind, share))
+def _mean(emit: Emit, stacked: Any, sizes: Sequence[int]) -> Any:
+    """Of what parts have, in which each counts by its positions."""
+    found, at = None, 0
+    for size, each in groupby(sizes):
+        count = len(list(each))
+        if count == len(sizes):
+            return emit(aten.mean.dim, stacked, [0])
+        mean = emit(aten.mean.dim, emit(aten.slice.Tensor, stacked, 0, at, at + count), [0])
+        weighted = emit(aten.mul.Tensor, mean, count * size / sum(sizes))
+        found = weighted if found is None else emit(aten.add.Tensor, found, weighted)
+        at += count
+    return found
 
 
-def _merge_stats(emit: Emit, stacked: Any, last: float) -> Any:
+def _merge_stats(emit: Emit, stacked: Any, sizes: Sequence[int]) -> Any:
     """The mean of the means; the mean of the variances and of the means' squared distances.
 
     Source: T. Chan, G. Golub, R. LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances",
     1979, section 2.
     """
-    mean = _mean(emit, stacked, last)  # of the means, and of the variances
+    mean = _mean(emit, stacked, sizes)  # of the means, and of the variances
     distances = emit(aten.sub.Tensor, stacked, mean)
-    spread = _mean(emit, emit(aten.mul.Tensor, distances, distances), last)
+    spread = _mean(emit, emit(aten.mul.Tensor, distances, distances), sizes)
     means, variances = (emit(aten.slice.Tensor, mean, 2, half, half + 1) for half in (0, 1))
     squared = emit(aten.slice.Tensor, spread, 2, 0, 1)
     return emit(aten.cat.default, [means, emit(aten.add.Tensor, variances, squared)], 2)

@@ -20,6 +20,7 @@ from penstock.passes.slicing.groups import Group
 from penstock.passes.slicing.parts import choices, with_count
 from penstock.passes.slicing.planner import Planner, Schedule
 from penstock.passes.slicing.realize import Realizer
+from penstock.passes.slicing.spans import led
 from penstock.passes.slicing.tiling import Tiler
 
 
@@ -61,8 +62,12 @@ def in_parts(program: Program, keeps_halos: bool = False) -> Iterator[tuple[Axis
             for parts in choices(tiling.size, tiling.unit):
                 with suppress(WholeError):  # a part of padding only
                     sizes = (with_count(each.tiling.size, 1, 1, parts.count) for each in tiling.sweeps)
-                    sweeps = tuple(Cut(each, keeps_halos) for each in sizes)
-                    group = Group(0, len(nodes), (0, 0), axis, tiling, Cut(parts, keeps_halos), sweeps)
+                    sweeps = tuple(
+                        Cut(led(sweep.tiling, each) if keeps_halos else each, keeps_halos)
+                        for sweep, each in zip(tiling.sweeps, sizes, strict=True)
+                    )
+                    cut = Cut(led(tiling, parts) if keeps_halos else parts, keeps_halos)
+                    group = Group(0, len(nodes), (0, 0), axis, tiling, cut, sweeps)
                     yield axis, parts.count, realized(program, planner, planner.scheduled((group,)))
 
 

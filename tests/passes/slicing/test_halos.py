@@ -20,9 +20,9 @@ from penstock.passes.core.printer import format_program
 from penstock.passes.core.program import Piece, Program, SliceLoop
 from penstock.passes.slicing.choose import planner_of
 from penstock.passes.slicing.cuts import CutRecipe
-from penstock.passes.slicing.parts import choices
+from penstock.passes.slicing.parts import Parts, choices
 from penstock.passes.slicing.recipe import GraphRecipe, followed
-from penstock.passes.slicing.spans import indices, spans_of
+from penstock.passes.slicing.spans import led, spans_of
 from penstock.slicing import slicing_plan
 from tests.passes.slicing.slices import assert_equal, captured, in_parts, realized
 
@@ -121,8 +121,9 @@ def test_parts_of_nothing_but_padding_are_refused_before_they_are_made() -> None
             refused.append(each.count)
             continue
         taken.append(each.count)
-        for index in indices(group.tiling, each, keeps=True):
-            spans_of(group.tiling, each, index, keeps=True)
+        parts = led(group.tiling, each)
+        for index in range(parts.count):
+            spans_of(group.tiling, parts, index, keeps=True)
     assert refused
     assert taken
 
@@ -141,14 +142,18 @@ def test_what_is_kept_follows_from_what_reads_it() -> None:
     planner = planner_of(program, "main", "fused")
     group = planner.groups.given((0, 2), 2, CutRecipe(parts=8, keeps_halos=True), [], None)
     first, second = group.tiling.sliced
-    assert indices(group.tiling, group.cut.parts, keeps=True) == range(-1, 8)
-    middle = spans_of(group.tiling, group.cut.parts, 4, keeps=True)
-    assert middle.made == {first: (33, 41), second: (32, 40)}  # the first is a row ahead
-    assert middle.taken == {first: (31, 33)}
-    assert middle.kept == {first: (39, 41)}
-    before = spans_of(group.tiling, group.cut.parts, -1, keeps=True)
-    assert before.made == before.kept == {first: (0, 1)}
-    assert not before.tiles
+    assert group.cut.parts == led(group.tiling, Parts(64, 8)) == Parts(64, 8, lead=1)
+    found = [spans_of(group.tiling, group.cut.parts, index, keeps=True) for index in range(group.cut.parts.count)]
+    assert [each.made for each in found] == [
+        {first: (0, 8), second: (0, 7)},  # the first is a row ahead
+        *({first: (low, low + 8), second: (low - 1, low + 7)} for low in range(8, 64, 8)),
+        {second: (63, 64)},
+    ]
+    assert found[0].taken == {}
+    assert found[4].taken == {first: (30, 32)}
+    assert found[4].kept == {first: (38, 40)}
+    assert found[-1].taken == {first: (62, 64)}
+    assert found[-1].kept == {}
 
 
 def decoder(blocks: int = 4, channels: int = 64) -> nn.Module:
