@@ -134,16 +134,10 @@ def led(tiling: Tiling, parts: Parts) -> Parts:
     loops that begin with the same operators, as those of one normalization after the other, have the same parts of
     them. Of the leads within a period, it is that with which parts far from the borders keep the fewest bytes.
     """
-    lead = -(_lead(tiling) // tiling.unit) * tiling.unit
-    if parts.step % tiling.period:
-        return replace(parts, lead=lead)
-    middle = (tiling.size // 2) // tiling.period * tiling.period
-
-    def kept(lead: int) -> int:
-        return kept_bytes(tiling, [Spans(kept=_kept(tiling, _fronts(tiling, middle - lead)))])
-
-    leads = range(lead, lead + min(tiling.period, _LEADS * tiling.unit), tiling.unit)
-    return replace(parts, lead=min(leads, key=kept))
+    are_alike = parts.step % tiling.period == 0
+    if are_alike not in tiling.leads:
+        tiling.leads[are_alike] = _best_lead(tiling) if are_alike else _least_lead(tiling)
+    return replace(parts, lead=tiling.leads[are_alike])
 
 
 def refuse_padding(tiling: Tiling, parts: Parts) -> None:
@@ -243,8 +237,23 @@ def _fronts(tiling: Tiling, high: int) -> Mapping[Node, int]:
     return tiling.fronts[high]
 
 
-def _lead(tiling: Tiling) -> int:
-    """The position of the seed, 0 or before it, at which the making of what it needs around it begins."""
+def _best_lead(tiling: Tiling) -> int:
+    """Of the leads within a period, that with which parts of whole periods far from the borders keep the fewest."""
+    least, middle = _least_lead(tiling), tiling.size // 2 // tiling.period * tiling.period
+
+    def kept(lead: int) -> int:
+        return kept_bytes(tiling, [Spans(kept=_kept(tiling, _fronts(tiling, middle - lead)))])
+
+    return min(range(least, least + min(tiling.period, _LEADS * tiling.unit), tiling.unit), key=kept)
+
+
+def _least_lead(tiling: Tiling) -> int:
+    """How far before the first position of the seed the making of what it needs around it begins."""
+    return -(_begin(tiling) // tiling.unit) * tiling.unit
+
+
+def _begin(tiling: Tiling) -> int:
+    """The position of the seed, 0 or before it, up to which nothing is needed."""
     whole = made_by_all(tiling)
 
     def is_begun(high: int) -> bool:

@@ -50,7 +50,7 @@ class Tiling:
         sweeps: reductions that `sliced` needs whole, of values that `sliced` makes, in order; they run after `hoisted`.
         could_sweep: whether anything that is made whole is such a reduction.
         facts: about the nodes of the graph.
-        made, fronts: what `spans` found out about this tiling.
+        made, fronts, leads: what `spans` found out about this tiling.
     """
 
     sliced: tuple[Node, ...]
@@ -65,6 +65,7 @@ class Tiling:
     facts: Facts = field(default_factory=Facts, compare=False, repr=False)
     made: dict[Node, tuple[int, int]] = field(default_factory=dict, init=False, compare=False, repr=False)
     fronts: dict[int, Mapping[Node, int]] = field(default_factory=dict, init=False, compare=False, repr=False)
+    leads: dict[bool, int] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @cached_property
     def has_halos(self) -> bool:

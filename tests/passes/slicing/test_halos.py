@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -22,7 +23,7 @@ from penstock.passes.slicing.choose import planner_of
 from penstock.passes.slicing.cuts import CutRecipe
 from penstock.passes.slicing.parts import Parts, choices
 from penstock.passes.slicing.recipe import GraphRecipe, followed
-from penstock.passes.slicing.spans import led, spans_of
+from penstock.passes.slicing.spans import kept_bytes, led, spans_of
 from penstock.slicing import slicing_plan
 from tests.passes.slicing.slices import assert_equal, captured, in_parts, realized
 
@@ -63,6 +64,21 @@ class Normed(nn.Module):
         return self.last(F.relu(self.norm(self.first(F.avg_pool2d(x, 3, 1)).tanh())))
 
 
+class Stack(nn.Module):
+    """Two norms over the whole image: the loop for the second makes all that the one for the first makes, and more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList([nn.Conv2d(4, 4, 3, padding=1) for _ in range(3)])
+        self.norms = nn.ModuleList([nn.GroupNorm(2, 4) for _ in range(2)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.interpolate(x, scale_factor=2.0)
+        for conv, norm in zip(self.convs[:2], self.norms, strict=True):
+            x = F.silu(norm(conv(x)))
+        return self.convs[2](x)
+
+
 class Pair(nn.Module):
     """Two results, one of which the other one needs more of than its own positions."""
 
@@ -95,6 +111,7 @@ MODELS = {
     "replicate": (Upscaler(mode="replicate", steps=1), (1, 4, 9, 5)),
     "reflect": (Upscaler(mode="reflect", steps=1), (1, 4, 8, 5)),
     "sweep": (Normed(), (1, 2, 13, 11)),
+    "two sweeps": (Stack(), (1, 4, 12, 5)),
     "two results": (Pair(), (1, 2, 12, 9)),
     "padded": (Padded(), (1, 2, 6, 9)),
 }
@@ -154,6 +171,34 @@ def test_what_is_kept_follows_from_what_reads_it() -> None:
     assert found[4].kept == {first: (38, 40)}
     assert found[-1].taken == {first: (62, 64)}
     assert found[-1].kept == {}
+
+
+def test_loops_that_begin_alike_have_parts_that_begin_alike() -> None:
+    program = captured(Stack(), torch.randn(1, 4, 32, 5))
+    planner = planner_of(program, "main", "fused")
+    recipe = CutRecipe(parts=8, keeps_halos=True)
+    group = planner.groups.given((0, len(planner.line.nodes)), 2, recipe, [recipe, recipe], None)
+    loops = [group.tiling_of(place) for place in range(3)]
+    made = [
+        [spans_of(tiling, cut.parts, index, keeps=True).made for index in range(8)]
+        for tiling, cut in zip(loops, group.cuts, strict=True)
+    ]
+    for fewer, more in itertools.pairwise(made):
+        assert len(fewer[4]) < len(more[4])
+        assert [{node: part[node] for node in fewer[4] if node in part} for part in more] == fewer
+
+
+def test_a_lead_within_a_period_keeps_the_fewest_bytes() -> None:
+    program = captured(Upscaler(steps=1), torch.randn(1, 4, 32, 5))
+    planner = planner_of(program, "main", "fused")
+    recipe = CutRecipe(parts=8, keeps_halos=True)
+    group = planner.groups.given((0, len(planner.line.nodes)), 2, recipe, [], None)
+    tiling, parts = group.tiling, group.cut.parts
+    assert (tiling.period, parts) == (2, led(tiling, Parts(64, 8)))
+    best, other = (
+        kept_bytes(tiling, [spans_of(tiling, replace(parts, lead=parts.lead + more), 4, keeps=True)]) for more in (0, 1)
+    )
+    assert best < other
 
 
 def decoder(blocks: int = 4, channels: int = 64) -> nn.Module:
