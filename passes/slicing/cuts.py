@@ -137,7 +137,7 @@ class Estimate:
         for output in tiling.outputs if reduction is None else ():
             if not tiling.axes[output].is_contiguous(facts[output].shape):
                 seconds += 2 * facts[output].bytes / BYTES_PER_SECOND
-        kernels = of_parts(tiling, [usual, *self._others], reduction, parts.count - parts.first)
+        kernels = of_parts(tiling, [usual, *self._others], reduction, parts.filled)
         return Cut(parts, self._keeps, self.bytes, self.kept_bytes, seconds, flops, kernels)
 
     def _extents(self, node: Node) -> list[tuple[int, float]]:
@@ -164,11 +164,7 @@ class Estimate:
         return self._bytes_of(self._usual) + kept_bytes(self._tiling, [self._usual])
 
     def _bytes_of(self, part: Spans) -> int:
-        kept = (
-            (self._parts.count - self._parts.first) * self._tiling.facts[self._reduction].bytes
-            if self._reduction is not None
-            else 0
-        )
+        kept = self._parts.filled * self._tiling.facts[self._reduction].bytes if self._reduction is not None else 0
         return part_bytes(self._tiling, part, self._attention) + kept
 
 

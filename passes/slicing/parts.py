@@ -43,6 +43,11 @@ class Parts:
         return self.lead // self.step
 
     @property
+    def filled(self) -> int:
+        """How many parts have any positions."""
+        return self.count - self.first
+
+    @property
     def sizes(self) -> tuple[int, ...]:
         """The positions of every part that has any."""
         return tuple(high - max(low, 0) for low, high in map(self.range, range(self.first, self.count)))

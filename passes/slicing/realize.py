@@ -159,11 +159,10 @@ class _Scope:
     def _swept(self, sweep: Sweep, cut: Cut, name: str) -> Iterator[Op]:
         node = sweep.node
         stacked = f"{name}.parts"
-        count = cut.parts.count - cut.parts.first
         pieces, memory = self._pieces(sweep.tiling, cut, name, node)
         yield SliceLoop(
             results=(stacked,),
-            shapes=((count, *shape_of(node)),),
+            shapes=((cut.parts.filled, *shape_of(node)),),
             dtypes=(dtype_name(dtype_of(node)),),
             pieces=pieces,
             reuses=(None,),
@@ -186,7 +185,7 @@ class _Scope:
                 for node in tiling.outputs
             ]
             if reduction is not None and first.tiles:
-                tiles = [Window(0, 1, cut.parts.count - cut.parts.first, 1, done, 1, 1)]
+                tiles = [Window(0, 1, cut.parts.filled, 1, done, 1, 1)]
             if key not in known:
                 part = f"{name}_part" + (f"_{len(known)}" if len(runs) > 1 else "")
                 known[key] = self._piece(tiling, cut, first, name, part, reduction)

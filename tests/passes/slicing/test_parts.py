@@ -41,10 +41,10 @@ def test_parts_cover_every_position_once() -> None:
 def test_parts_with_a_lead_begin_before_the_first_position() -> None:
     parts = Parts(10, 4, lead=3)
     assert [*parts.ranges()] == [(-3, 1), (1, 5), (5, 9), (9, 10)]
-    assert (parts.first, parts.sizes, parts.plain) == (0, (1, 4, 4, 1), Parts(10, 4))
+    assert (parts.first, parts.filled, parts.sizes, parts.plain) == (0, 4, (1, 4, 4, 1), Parts(10, 4))
     parts = Parts(6, 2, lead=5)
     assert [*parts.ranges()] == [(-5, -3), (-3, -1), (-1, 1), (1, 3), (3, 5), (5, 6)]
-    assert (parts.first, parts.sizes) == (2, (1, 2, 2, 1))
+    assert (parts.first, parts.filled, parts.sizes) == (2, 4, (1, 2, 2, 1))
     assert not Parts(6, 2, lead=2).is_even
 
 
