@@ -218,9 +218,8 @@ def _seconds_to_keep(tiling: Tiling, part: Spans) -> float:
     copied, launches = kept_bytes(tiling, [part]), len(part.kept)
     joined = set()
     for node, made in part.made.items():
-        for key, source in tiling.sources[node].items() if part.taken else ():
-            need = tiling.needs[node][key]
-            if need is None or source not in part.taken:
+        for _, source, need in tiling.reads[node] if part.taken else ():
+            if source not in part.taken:
                 continue
             (low, high), _ = clipped(need, made)
             is_joined = part.is_joined(source, low, high)

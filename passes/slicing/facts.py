@@ -57,6 +57,11 @@ class Fact:
         return inputs_of(self.node)
 
     @cached_property
+    def operands(self) -> frozenset[Node]:
+        """Its tensor arguments."""
+        return frozenset(self.sources.values())
+
+    @cached_property
     def signature(self) -> tuple[Any, str]:
         """What it does with its tensor arguments, whatever their sizes."""
         return self.node.target, repr(map_arg((self.node.args, self.node.kwargs), lambda _: None))

@@ -20,7 +20,7 @@ from penstock.passes.slicing.loops import Loop, Loops
 from penstock.passes.slicing.parts import Parts
 from penstock.passes.slicing.reuse import Memory
 from penstock.passes.slicing.tiling import Tiler, Tiling, looked_at
-from penstock.passes.slicing.timeline import Timeline, run_peak
+from penstock.passes.slicing.timeline import Timeline, run_peak, staying_bytes
 
 if TYPE_CHECKING:
     from penstock.passes.slicing.planner import Planner, Schedule
@@ -93,13 +93,17 @@ class _Frame:
 
     Attributes:
         before: bytes alive all through the loops of its sweeps.
-        hoist: the most alive while what is hoisted runs.
     """
 
     tiling: Tiling
     before: int
-    hoist: int
+    _hoist: Callable[[], int]
     _reuses: Callable[[], Mapping[Node, Node]]
+
+    @cached_property
+    def hoist(self) -> int:
+        """The most alive while what is hoisted runs."""
+        return self._hoist()
 
     @cached_property
     def reuses(self) -> Mapping[Node, Node]:
@@ -366,10 +370,14 @@ class Groups:
 
     def _frame(self, start: int, stop: int, tiling: Tiling) -> _Frame:
         kept = set(self.kept(tiling, stop))
-        most, stays = run_peak(tiling.hoisted, kept, self.views, self._attention, self.facts)
-        stays += sum(tiling.facts[sweep.node].bytes for sweep in tiling.sweeps)
         live = self.line.live[start]
-        return _Frame(tiling, live + stays, live + most, lambda: self._memory.reuses(start, stop, tiling))
+        stays = staying_bytes(kept, self.views, set(tiling.hoisted), self.facts)
+        stays += sum(tiling.facts[sweep.node].bytes for sweep in tiling.sweeps)
+
+        def hoist() -> int:
+            return live + run_peak(tiling.hoisted, kept, self.views, self._attention, self.facts)
+
+        return _Frame(tiling, live + stays, hoist, lambda: self._memory.reuses(start, stop, tiling))
 
     def _hoist(self, key: tuple[int, int, Axis, bool], tiling: Tiling, room: int, depth: int) -> Schedule | None:
         """How what is hoisted can be cut."""

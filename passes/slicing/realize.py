@@ -149,8 +149,8 @@ class _Scope:
         taken = {
             source: None
             for node in tiling.sliced
-            for key, source in tiling.sources[node].items()
-            if source.op == "get_attr" and tiling.needs[node][key] is not None and source not in self._names
+            for _, source, _ in tiling.reads[node]
+            if source.op == "get_attr" and source not in self._names
         }
         if taken:
             graph, _ = outline(self._module, [], list(taken), name)
@@ -265,10 +265,7 @@ def _key(tiling: Tiling, part: Spans) -> tuple[Any, ...]:
     rows: list[Any] = [(window, high - low) for window, (low, high) in part.windows.items()]
     for node, (low, high) in part.made.items():
         rows += [node, high - low, tuple(part.padding.get(node, {}).values())]
-        for key, source in tiling.sources[node].items():
-            need = tiling.needs[node][key]
-            if need is None:
-                continue
+        for key, source, need in tiling.reads[node]:
             (first, last), _ = clipped(need, (low, high))
             if first < last:
                 start = part.start(source, need.axis)

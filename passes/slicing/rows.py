@@ -34,9 +34,8 @@ class Rows:
         self._kept: dict[Node, Any] = {}
         self._last: dict[Node, tuple[Node, str]] = {}  # the last to read what was taken of a result: operator, argument
         for node in tiling.sliced:
-            for key, source in tiling.sources[node].items() if node in found.made and taken else ():
-                need = tiling.needs[node][key]
-                if need is not None and source in taken:
+            for key, source, need in tiling.reads[node] if node in found.made and taken else ():
+                if source in taken:
                     (low, high), _ = clipped(need, found.made[node])
                     if low < min(high, found.taken[source][1]):
                         self._last[source] = node, key

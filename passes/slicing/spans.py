@@ -198,10 +198,7 @@ def _needed(tiling: Tiling, node: Node, found: Spans) -> list[tuple[Node, Axis, 
     """The positions that an operator needs of its arguments to make its own; notes its padding."""
     padding = found.padding.setdefault(node, {})
     rows = []
-    for key, source in tiling.sources[node].items():
-        need = tiling.needs[node][key]
-        if need is None:
-            continue
+    for key, source, need in tiling.reads[node]:
         (first, last), padding[key] = clipped(need, found.made[node])
         if first < last:
             rows.append((source, need.axis, first, last))
@@ -228,9 +225,8 @@ def _fronts(tiling: Tiling, high: int) -> Mapping[Node, int]:
             if node not in whole:
                 continue
             at = found[node] = min(found[node], whole[node][1])
-            for key, source in tiling.sources[node].items():
-                need = tiling.needs[node][key]
-                if need is not None and source in whole:
+            for _, source, need in tiling.reads[node]:
+                if source in whole:
                     last = need.needs(at - 1, at)[1]
                     found[source] = max(found.get(source, last), last)
         tiling.fronts[high] = {node: max(at, whole[node][0]) for node, at in found.items()}
@@ -276,11 +272,9 @@ def _kept(tiling: Tiling, fronts: Mapping[Node, int]) -> dict[Node, Range]:
     whole = made_by_all(tiling)
     kept: dict[Node, Range] = {}
     for node, at in fronts.items():
-        for key, source in tiling.sources[node].items() if at < whole[node][1] else ():
-            need = tiling.needs[node][key]
-            if need is None or source not in whole:
-                continue
-            low = max(clipped(need, (at, at + 1))[0][0], whole[source][0])
-            if low < fronts[source]:
-                kept[source] = min(low, kept.get(source, (low, 0))[0]), fronts[source]
+        for _, source, need in tiling.reads[node] if at < whole[node][1] else ():
+            if source in whole:
+                low = max(clipped(need, (at, at + 1))[0][0], whole[source][0])
+                if low < fronts[source]:
+                    kept[source] = min(low, kept.get(source, (low, 0))[0]), fronts[source]
     return kept

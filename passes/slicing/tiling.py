@@ -19,8 +19,8 @@ from functools import cached_property
 import torch
 from torch.fx import Node
 
-from penstock.passes.analysis.axes import Axis, CoarserError, WholeError, reach
-from penstock.passes.analysis.axes.reductions import reduces
+from penstock.passes.analysis.axes import Axis, CoarserError, Reach, WholeError, reach
+from penstock.passes.analysis.axes.reductions import MERGES, reduces
 from penstock.passes.analysis.axes.rules import Needs
 from penstock.passes.core.aliases import is_view
 from penstock.passes.core.ops import ATTENTION
@@ -68,14 +68,22 @@ class Tiling:
     leads: dict[bool, int] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @cached_property
+    def reads(self) -> Mapping[Node, tuple[tuple[str, Node, Reach], ...]]:
+        """What each operator takes in parts: the argument's key, its value, and which positions of that."""
+        return {
+            node: tuple(
+                (key, source, need)
+                for key, source in self.sources[node].items()
+                if (need := self.needs[node][key]) is not None
+            )
+            for node in self.sliced
+        }
+
+    @cached_property
     def has_halos(self) -> bool:
         """Whether parts overlap in something that they make."""
-        return any(
-            need is not None and not need.is_parallel and source in self.needs
-            for node in self.sliced
-            for key, source in self.sources[node].items()
-            for need in (self.needs[node][key],)
-        )
+        reads = (each for node in self.sliced for each in self.reads[node])
+        return any(not need.is_parallel and source in self.needs for _, source, need in reads)
 
     @cached_property
     def padded(self) -> Mapping[Node, tuple[int, int]]:
@@ -84,9 +92,8 @@ class Tiling:
         for node in self.sliced:
             size = self.axes[node].size
             low, high = 0, size
-            for key in self.sources[node]:
-                need = self.needs[node][key]
-                if need is not None and not need.optional:
+            for _, _, need in self.reads[node]:
+                if not need.optional:
                     while low < size and need.needs(low, low + 1)[1] <= 0:
                         low += 1
                     while high > low and need.needs(high - 1, high)[0] >= need.axis.size:
@@ -110,10 +117,8 @@ class Tiling:
         """Parts that begin this many positions apart are alike: all that they touch lies whole positions apart."""
         rates = dict(self.scales)
         for node in reversed(self.sliced):
-            for key, source in self.sources[node].items() if node in rates else ():
-                need = self.needs[node][key]
-                if need is not None:
-                    rates.setdefault(source, rates[node] * need.num / need.den)
+            for _, source, need in self.reads[node] if node in rates else ():
+                rates.setdefault(source, rates[node] * need.num / need.den)
         return math.lcm(*(each.denominator for each in rates.values()))
 
 
@@ -190,7 +195,7 @@ class Tiler:
                     whole.add(node)
             elif node in outputs:
                 whole.add(node)  # another result, which does not follow the axis
-            if node in whole and reduces(node, axes):
+            if node in whole and node.target in MERGES and reduces(node, axes):
                 swept.append(node)
                 if sweeping:
                     continue
@@ -202,16 +207,19 @@ class Tiler:
                 if source in inside and (need is None or node in whole or source in mixed):
                     whole.add(source)
             if found is None and node in whole:
-                whole.update(source for source in self.facts[node].sources.values() if source in inside)
+                whole |= self.facts[node].operands & inside
         if seed in whole:
             raise WholeError("the result itself is needed whole")
         sliced: dict[Node, None] = {}
+
+        def comes_from_parts(node: Node) -> bool:
+            parts = [source for key, source in self.facts[node].sources.items() if needs[node][key] is not None]
+            return all(source in sliced for source in parts if source in inside)
+
         for node in run:
             if node not in needs or node in mixed:
                 continue
-            parts = [source for key, source in self.facts[node].sources.items() if needs[node][key] is not None]
-            again = self.facts[node].is_view or all(source in sliced for source in parts if source in inside)
-            if node not in whole or again:
+            if node not in whole or self.facts[node].is_view or comes_from_parts(node):
                 sliced[node] = None
         reductions = [node for node in reversed(swept) if sweeping and node.all_input_nodes[0] not in whole]
         made = Tiling(
@@ -225,7 +233,7 @@ class Tiler:
             could_sweep=bool(swept),
             facts=self.facts,
         )
-        if any(source in reductions for node in made.hoisted for source in node.all_input_nodes):
+        if reductions and any(source in reductions for node in made.hoisted for source in node.all_input_nodes):
             raise WholeError("what is needed whole comes from a reduction along the axis")
         sweeps = tuple(Sweep(node, _leading_to(node.all_input_nodes[0], made)) for node in reductions)
         return replace(made, sweeps=sweeps)
@@ -279,6 +287,6 @@ def _leading_to(value: Node, tiling: Tiling) -> Tiling:
     needed = {value}
     for node in reversed(tiling.sliced):
         if node in needed:
-            needed.update(source for key, source in tiling.sources[node].items() if tiling.needs[node][key] is not None)
+            needed.update(source for _, source, _ in tiling.reads[node])
     sliced = tuple(node for node in tiling.sliced if node in needed)
     return replace(tiling, sliced=sliced, hoisted=(), outputs=(value,), size=tiling.axes[value].size)

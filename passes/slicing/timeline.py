@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch.fx import GraphModule, Node
@@ -47,14 +48,22 @@ class Timeline:
     origins: tuple[int, ...]
     inside: frozenset[int] = frozenset()
 
+    @cached_property
+    def _views_of(self) -> Mapping[Node, tuple[Node, ...]]:
+        """For each operator, its arguments that are views."""
+        return {
+            node: tuple(source for source in node.all_input_nodes if self.base[source] is not source)
+            for node in self.nodes
+        }
+
     def with_views(self, nodes: Sequence[Node]) -> tuple[Node, ...]:
         """Some operators, and before them the views from elsewhere that they use."""
         inside = set(nodes)
         before: dict[Node, None] = {}
 
         def add(node: Node) -> None:
-            for source in node.all_input_nodes:
-                if source not in inside and source not in before and self.base[source] is not source:
+            for source in self._views_of[node]:
+                if source not in inside and source not in before:
                     add(source)
                     before[source] = None
 
@@ -153,10 +162,7 @@ def part_bytes(tiling: Tiling, found: Spans, attention: Attention) -> int:
     moments = 0
     for node in running:
         used[node] = []
-        for key, source in tiling.sources[node].items():
-            need = tiling.needs[node][key]
-            if need is None:
-                continue
+        for key, source, need in tiling.reads[node]:
             (low, high), _ = clipped(need, found.made[node])
             padding = sum(found.padding[node][key]) if node.target is not aten.constant_pad_nd.default else 0
             holder: object = (source, need.axis)
@@ -241,21 +247,30 @@ def _mask_bytes(tiling: Tiling, found: Spans, node: Node) -> int:
     return keys * ((high - low) * (1 + tiling.facts[node].item_bytes) + 8)
 
 
+def staying_bytes(kept: set[Node], views: Mapping[Node, Buffer | None], made: Set[Node], facts: Facts) -> int:
+    """The bytes that stay of operators which ran, of whose results some are needed afterwards.
+
+    Args:
+        kept: those whose results are needed afterwards.
+        made: all that ran.
+    """
+    return sum(map(facts.counted, {_owner(node, views, made) for node in kept}))
+
+
 def run_peak(
     nodes: Sequence[Node], kept: set[Node], views: Mapping[Node, Buffer | None], attention: Attention, facts: Facts
-) -> tuple[int, int]:
-    """The most bytes that running some operators needs beside what was there, and what stays of it.
+) -> int:
+    """The most bytes that running some operators needs beside what was there.
 
     Args:
         kept: those whose results are needed afterwards.
     """
-    order = {node: index for index, node in enumerate(nodes)}
+    made = set(nodes)
     last: dict[Node, int] = {}
     for index, node in enumerate(nodes):
         for used in (node, *node.all_input_nodes):
-            buffer = views.get(used)
-            owner = buffer.node if buffer is not None and buffer.node in order else used
-            if owner in order:
+            owner = _owner(used, views, made)
+            if owner in made:
                 last[owner] = len(nodes) if used in kept else max(index, last.get(owner, index))
     live = most = 0
     ending: dict[int, int] = {}
@@ -272,4 +287,10 @@ def run_peak(
                     break
         most = max(most, live - taken + (score_bytes(node) if attention == "materialized" else 0))
         live -= ending.get(index, 0)
-    return most, ending.get(len(nodes), 0)
+    return most
+
+
+def _owner(node: Node, views: Mapping[Node, Buffer | None], made: Set[Node]) -> Node:
+    """The node whose memory a value lies in, if that is among those made."""
+    buffer = views.get(node)
+    return buffer.node if buffer is not None and buffer.node in made else node

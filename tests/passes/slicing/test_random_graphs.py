@@ -1,4 +1,8 @@
-"""Random graphs at random budgets: whatever the planner makes of them, the numbers stay."""
+"""Random graphs at random budgets: whatever the planner makes of them, the numbers stay.
+
+In double precision: a norm of values that hardly vary enlarges rounding, so that in single precision some graphs are
+further from exact numbers than the tolerance, sliced or not.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +109,7 @@ class Layers(nn.Module):
             elif name == "table":
                 key = f"{t}_{h}_{w}"
                 if key not in self.tables:
-                    self.tables[key] = nn.Parameter(torch.rand(1, 1, t, h, w))
+                    self.tables[key] = nn.Parameter(torch.rand(1, 1, t, h, w).to(x.dtype))
                 x = x * self.tables[key]
             elif name == "pad":
                 x = F.pad(x, (1, 1, 1, 1, 1, 0))[:, :, 1:, 1:-1, 1:-1]
@@ -145,8 +149,8 @@ def test_numbers_stay(
     layers: list[str], channels: int, extents: tuple[int, ...], share: float, random: Random | None
 ) -> None:
     batch, *rest = extents
-    example = torch.rand((batch, channels, *rest), generator=torch.Generator().manual_seed(1))
-    model = Layers(layers, channels)
+    example = torch.rand((batch, channels, *rest), generator=torch.Generator().manual_seed(1)).double()
+    model = Layers(layers, channels).double()
     model(example)
     program = captured(model, example)
     planner = Planner(prepared(program.graphs["main"]))
@@ -155,4 +159,4 @@ def test_numbers_stay(
         return
     if random is not None:
         schedule = cut_otherwise(planner, schedule, random)
-    assert_equal(program, realized(program, planner, schedule))
+    assert_equal(program, realized(program, planner, schedule), tolerance=1e-9)
