@@ -20,7 +20,7 @@ def group_stats(x: Tensor, groups: int) -> Tensor:
         x: [batch, channels, …].
 
     Returns:
-        [batch, groups, 2] in float32.
+        [batch, groups, 2] in float32; in float64 for such values.
     """
     rows = x.reshape(x.shape[0] * groups, -1)
     if x.is_cuda:  # one kernel, which needs no memory
@@ -28,11 +28,11 @@ def group_stats(x: Tensor, groups: int) -> Tensor:
         variance = torch.where(inverse == 0, 0, inverse.square().reciprocal())
         return torch.stack([mean, variance], dim=1).view(x.shape[0], groups, 2)
     length = rows.shape[1]
-    result = x.new_empty((len(rows), 2), dtype=torch.float32)
+    result = x.new_empty((len(rows), 2), dtype=_wide(x))
     at_once = max(1, _AT_ONCE // length)
     for some, made in zip(torch.split(rows, at_once), torch.split(result, at_once), strict=True):
         # Of torch's operators this one finds them fastest, by far; what it normalises is not needed.
-        count, held = len(some), some.float().contiguous()  # a part may have gaps between its rows
+        count, held = len(some), some.to(result.dtype).contiguous()  # a part may have gaps between its rows
         _, mean, inverse = torch.native_group_norm(held[None], None, None, 1, count, length, count, 0.0)
         made[:, 0] = mean[0]
         made[:, 1] = inverse[0].square().reciprocal()
@@ -41,12 +41,16 @@ def group_stats(x: Tensor, groups: int) -> Tensor:
 
 @group_stats.register_fake
 def _(x: Tensor, groups: int) -> Tensor:
-    return x.new_empty((x.shape[0], groups, 2), dtype=torch.float32)
+    return x.new_empty((x.shape[0], groups, 2), dtype=_wide(x))
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 @torch.library.custom_op("penstock::group_normalize", mutates_args=())
 def group_normalize(x: Tensor, stats: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-    """(x - mean) / sqrt(variance + eps) · weight + bias, with what `group_stats` gives; computed in float32.
+    """(x - mean) / sqrt(variance + eps) · weight + bias, with what `group_stats` gives, and in its precision.
 
     Args:
         x: [batch, channels, …].

@@ -20,7 +20,7 @@ aten = torch.ops.aten
 @register
 @dataclass(frozen=True)
 class GroupNormHalves(RewritePass):
-    """Write the halves of a group norm in reductions and arithmetic, in float32.
+    """Write the halves of a group norm in reductions and arithmetic, in float32 or the values' own higher precision.
 
     What: statistics are means of the values and of their squared distances from the mean; normalising is one chain of
     element-wise operators. `FeatureSlicing` makes the halves.
@@ -60,7 +60,7 @@ def _stats(node: Node, emit: Emitter) -> Node:
     at = order[1]  # the channels' dimension; those before it are batch, or reduced like those behind it
     before = shape_of(source)[:at]
     also = [dim for dim, extent in enumerate(before) if dim != order[0] and extent > 1]
-    held = _single(emit(aten.reshape.default, source, [*before, groups, -1]), emit)
+    held = _in(dtype_of(node), emit(aten.reshape.default, source, [*before, groups, -1]), emit)
 
     def mean_of(value: Node) -> Node:
         mean = emit(aten.mean.dim, value, [at + 1], True)
@@ -100,16 +100,17 @@ def _normalized(node: Node, emit: Emitter) -> Node:
         found = emit(aten.slice.Tensor, stats, 2, index, index + 1)
         return emit(aten.reshape.default, found, [batch, groups, 1, *ones])
 
-    held = _single(emit(aten.reshape.default, x, split), emit)
+    wide = dtype_of(stats)
+    held = _in(wide, emit(aten.reshape.default, x, split), emit)
     centred = emit(aten.sub.Tensor, held, statistic(0))
     deviation = emit(aten.rsqrt.default, emit(aten.add.Tensor, statistic(1), eps))
     made = emit(aten.reshape.default, emit(aten.mul.Tensor, centred, deviation), [batch, channels, *rest])
     for operator, parameter in ((aten.mul.Tensor, weight), (aten.add.Tensor, bias)):
         if isinstance(parameter, Node):
-            shaped = emit(aten.reshape.default, _single(parameter, emit), [channels, *ones])
+            shaped = emit(aten.reshape.default, _in(wide, parameter, emit), [channels, *ones])
             made = emit(operator, made, shaped)
-    return made if dtype_of(x) == torch.float32 else emit(aten._to_copy.default, made, dtype=dtype_of(x))
+    return _in(dtype_of(x), made, emit)
 
 
-def _single(value: Node, emit: Emitter) -> Node:
-    return value if dtype_of(value) == torch.float32 else emit(aten._to_copy.default, value, dtype=torch.float32)
+def _in(dtype: torch.dtype, value: Node, emit: Emitter) -> Node:
+    return value if dtype_of(value) == dtype else emit(aten._to_copy.default, value, dtype=dtype)

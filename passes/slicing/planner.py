@@ -238,7 +238,7 @@ class Planner:
             best = self.plan(FORBIDDEN - 1, depth) or best
         if best.bytes >= FORBIDDEN:
             return best
-        low = max(self.line.live[0], self.line.live[-1], 1)
+        low = max(self.line.live[0], self.line.live[-1], min(self._hopeless.get(each, 0) for each in (0, depth)), 1)
         while best.bytes > low * (1 + _FLOOR):
             middle = (low + best.bytes) // 2
             found = self._planned(middle, 0) or self._planned(middle, depth)

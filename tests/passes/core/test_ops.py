@@ -27,5 +27,11 @@ def test_the_halves_are_the_norm() -> None:
         torch.testing.assert_close(made, torch.nn.functional.group_norm(x, 3, scale, shift, 1e-5))
 
 
+def test_double_precision_stays() -> None:
+    x, weight = torch.randn(2, 6, 8, 4).double() + 30, torch.randn(6).double()
+    made = GROUP_NORMALIZE(x, GROUP_STATS(x, 3), weight, None, 1e-5)
+    torch.testing.assert_close(made, torch.nn.functional.group_norm(x, 3, weight, eps=1e-5), rtol=1e-12, atol=1e-12)
+
+
 def test_a_constant_has_no_variance() -> None:
     assert torch.equal(GROUP_STATS(torch.full((1, 2, 4), 3.0), 1), torch.tensor([[[3.0, 0.0]]]))
