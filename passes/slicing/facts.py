@@ -62,9 +62,9 @@ class Fact:
         return frozenset(self.sources.values())
 
     @cached_property
-    def signature(self) -> tuple[Any, str]:
-        """What it does with its tensor arguments, whatever their sizes."""
-        return self.node.target, repr(map_arg((self.node.args, self.node.kwargs), lambda _: None))
+    def signature(self) -> int:
+        """A fingerprint of what it does with its tensor arguments, whatever their sizes."""
+        return hash((self.node.target, repr(map_arg((self.node.args, self.node.kwargs), lambda _: None))))
 
     @cached_property
     def kernel(self) -> int:

@@ -59,7 +59,7 @@ def _of_part(tiling: Tiling, part: Spans) -> Iterable[int]:
                 (first, last), padding = clipped(need, (low, high))
                 shape = (*need.axis.resized(shape, last - first), *(padding if any(padding) else ()))
             shapes.append(shape)
-            if need is not None and part.is_joined(source, first, last):
+            if need is not None and part.taken and part.is_joined(source, first, last):
                 yield hash((aten.cat.default, shape))
         yield hash((fact.signature, tiling.axes[node].resized(fact.shape, high - low), *shapes))
     for node, (low, high) in part.kept.items():

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from penstock.passes.slicing.planner import Planner
 
 _HARDLY = 0.03  # time that a simpler loop is worth, as a share of what its operators take
-_GRAPHS = 3  # of loops that keep halos: the first part, the last, and those between, beside those before the first
+_GRAPHS = 3  # of loops that keep halos, beside the parts that make nothing of the result yet
 _OPERATORS = 25  # of graphs that take as long to compile as one kernel, about
 
 
@@ -110,8 +110,8 @@ class Loops:
     def _plainest(self, loop: Loop, tiling: Tiling, tried: Sequence[Parts]) -> Cut:
         """Of loops that keep halos, that which is compiled soonest, where it takes hardly longer than any other.
 
-        Thin parts do no work twice, and the thinner they are the more of them are alike; but there are more graphs of
-        parts before the first one and at the end. Sweeps have the same kernels, so for them the graphs count more.
+        Thin parts do no work twice, and the thinner they are the more of them are alike; but more of them make nothing
+        of the result yet, and each of these is a graph. Sweeps have the same kernels, so for them graphs count more.
         """
 
         def compiled(cut: Cut) -> float:

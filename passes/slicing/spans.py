@@ -12,7 +12,6 @@ do; what each value keeps follows from the reach of what reads it, whatever the 
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -84,7 +83,8 @@ def spans(tiling: Tiling, low: int, high: int) -> Spans:
     found = Spans()
     for output, each in tiling.scales.items():
         last = tiling.axes[output].size
-        tile = min(int(low * each), last), last if high == tiling.size else min(int(high * each), last)
+        num, den = each.numerator, each.denominator
+        tile = min(low * num // den, last), last if high == tiling.size else min(high * num // den, last)
         if tile[0] >= tile[1]:
             raise WholeError(f"a part would have nothing of '{output.name}'")
         found.made[output] = found.tiles[output] = tile
@@ -121,7 +121,8 @@ def spans_of(tiling: Tiling, parts: Parts, index: int, keeps: bool) -> Spans:
     for node in reversed(tiling.sliced):
         for source, axis, first, last in _needed(tiling, node, found) if node in found.made else ():
             if source in tiling.needs:
-                found.joined |= {source} if found.is_joined(source, first, last) else set()
+                if found.taken and found.is_joined(source, first, last):
+                    found.joined.add(source)
             else:
                 found.windows[source, axis] = _joined(found.windows.get((source, axis)), first, last)
     return found
@@ -220,7 +221,7 @@ def _fronts(tiling: Tiling, high: int) -> Mapping[Node, int]:
         whole = made_by_all(tiling)
         found: dict[Node, int] = {}
         for output, each in tiling.scales.items():
-            found[output] = math.floor(high * each) if high < tiling.size else whole[output][1]
+            found[output] = high * each.numerator // each.denominator if high < tiling.size else whole[output][1]
         for node in reversed(tiling.sliced):
             if node not in whole:
                 continue

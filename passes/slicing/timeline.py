@@ -171,7 +171,7 @@ def part_bytes(tiling: Tiling, found: Spans, attention: Attention) -> int:
                 first[holder] = 0  # parts are gathered before the first operator runs
             if source in tiling.needs:
                 holder = owner.get(source)
-                if found.is_joined(source, low, high):
+                if found.taken and found.is_joined(source, low, high):
                     last[holder] = moments
                     begin, end = found.to_join(source, low, high)
                     holder = (source, begin, end)
