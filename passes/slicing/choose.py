@@ -64,8 +64,14 @@ def choose(program: Program, call: Call, room: int, attention: Attention, larges
 
 
 def _least(program: Program, call: Call, plain: Planner, other: Planner, recompute: int) -> Choice:
-    """The choice with the fewest bytes: without parts where they save nothing."""
+    """The choice with the fewest bytes: without parts where they save nothing.
+
+    Args:
+        recompute: the bytes that were asked for, which cannot be had; 0 for as few as there can be, which takes longer.
+    """
     schedule, whole = other.least(), plain.scheduled(())
+    while not recompute and (fewer := other.plan(int(schedule.bytes / (1 + SPARE)), DEPTH)) is not None:
+        schedule = fewer
     most = _measured(program, call, other, schedule)
     low, wanted = schedule.bytes, schedule.bytes
     while most > low * (1 + SPARE):  # so much more than planned that another plan may need less, such as deeper cuts

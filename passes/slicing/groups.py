@@ -163,7 +163,7 @@ class Groups:
         self._frames: dict[tuple[int, int, Axis, bool], _Frame] = {}
         self._loops = Loops(module, attention, inner)
         self._shorter: dict[tuple[int, Node, Axis], _Tried] = {}
-        self._before: dict[tuple[int, int, Axis, bool], Planner] = {}
+        self._before: dict[tuple[tuple[Node, ...], ...], Planner] = {}  # of what is hoisted and what is kept of it
         self._memory = Memory(line, self.views, self.facts)
 
     def of(self, start: int, stop: int, budget: int, depth: int) -> list[Group]:
@@ -215,12 +215,8 @@ class Groups:
                 self._shorter[stop, seed, axis] = _Tried(start, stays, tiling.could_sweep)
             if not frame.fits(budget):
                 continue
-            hoist: Schedule | None = None
-            if frame.hoist > budget:
-                if depth:
-                    hoist = self._hoist((start, stop, axis, sweeping), tiling, budget - self.line.live[start], depth)
-                if hoist is None:
-                    continue
+            if frame.hoist > budget and not depth:
+                continue
             sweeps: list[Cut] = []
             for sweep in tiling.sweeps:
                 cut = self._loops.cut(
@@ -232,8 +228,15 @@ class Groups:
             if len(sweeps) < len(tiling.sweeps):
                 continue
             cut = self._loops.cut(Loop(start, stop, axis, sweeping), tiling, budget - frame.base, depth)
-            if cut is not None:
-                return self._assembled(start, stop, axis, tiling, frame, cut, tuple(sweeps), hoist)
+            if cut is None:
+                continue
+            hoist: Schedule | None = None
+            if frame.hoist > budget:
+                room = budget - self.line.live[start]
+                hoist = self._hoist(tiling, stop, room, depth)
+                if hoist is None:
+                    continue
+            return self._assembled(start, stop, axis, tiling, frame, cut, tuple(sweeps), hoist)
         return None
 
     def _is_hopeless(self, start: int, stop: int, seed: Node, axis: Axis, budget: int) -> bool:
@@ -284,7 +287,7 @@ class Groups:
         if hoisted is not None and not tiling.hoisted:
             raise WholeError("it hoists nothing")
         frame = self._frame(start, stop, tiling)
-        made_before = hoisted is not None and self._hoist((start, stop, axis, bool(sweeps)), tiling, hoisted, depth)
+        made_before = hoisted is not None and self._hoist(tiling, stop, hoisted, depth)
         if hoisted is not None and not made_before:
             raise WholeError(f"what runs before it cannot be cut to {hoisted} bytes")
         loops = [
@@ -379,8 +382,9 @@ class Groups:
 
         return _Frame(tiling, live + stays, hoist, lambda: self._memory.reuses(start, stop, tiling))
 
-    def _hoist(self, key: tuple[int, int, Axis, bool], tiling: Tiling, room: int, depth: int) -> Schedule | None:
+    def _hoist(self, tiling: Tiling, stop: int, room: int, depth: int) -> Schedule | None:
         """How what is hoisted can be cut."""
+        key = tiling.hoisted, tuple(self.kept(tiling, stop))
         if key not in self._before:
-            self._before[key] = self._inner_planner(self.hoisted(tiling, key[1], "before")[0])
+            self._before[key] = self._inner_planner(self.hoisted(tiling, stop, "before")[0])
         return self._before[key].plan(room, depth - 1)
