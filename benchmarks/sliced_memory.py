@@ -47,7 +47,7 @@ class Row:
 
     Attributes:
         torch_value_bytes: what torch's allocator holds for values; `torch_bytes` counts its operators' workspaces too,
-            the unfolded input of a 3-D convolution above all.
+            operands of convolutions in another layout above all.
     """
 
     model: str

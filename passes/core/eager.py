@@ -1,7 +1,8 @@
 """One graph in torch eager: its operators in order, every value forgotten after its last use.
 
-A graph that runs in place writes results over operands that die (`penstock.passes.core.overwriting`). What it makes of
-numbers alone, such as a ramp, is made on the device where it runs, whatever device it had at capture.
+A graph that runs in place writes results over operands that die (`penstock.passes.core.overwriting`), and takes kernels
+that need less memory. What it makes of numbers alone, such as a ramp, is made on the device where it runs, whatever
+device it had at capture.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ def _convolution(
 ) -> Any:
     """A 3-D convolution by the kernel that PyTorch has for large ones, whatever its size.
 
-    For small ones on CPUs it has another. That unfolds its input, and takes up to ten times as long: a model would need
-    more memory and more time in parts than whole.
+    For small ones on CPUs it has another. That unfolds its input, which takes several times its memory and up to ten
+    times as long: a model might need more memory and more time in parts than whole.
     """
     has_one = input.device.type == "cpu" and input.dtype == torch.float32 and input.dim() == 5
     if not (has_one and torch.backends.mkldnn.is_available()):  # type: ignore[no-untyped-call]
@@ -49,8 +50,8 @@ def _convolution(
 
 _WHATEVER_STRIDES: dict[Any, Callable[..., Any]] = {aten.view.default: aten.reshape.default}
 """Which strides a kernel gives its result is its own choice: on another device a view may have to be a copy."""
-_OF_PARTS = {**_WHATEVER_STRIDES, aten.conv3d.default: _convolution}
-"""What is called in parts of a model; a whole one runs as in PyTorch, bit by bit."""
+_IN_PLACE = {**_WHATEVER_STRIDES, aten.conv3d.default: _convolution}
+"""What is called in a graph that is to spare memory; any other runs as in PyTorch, bit by bit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,6 @@ class Eager:
     Args:
         ours: the arguments, by index, that it may write over; None where it does not run in place.
         device: where its weights and arguments lie.
-        is_part: whether it makes a part of what another graph would make whole.
     """
 
     def __init__(
@@ -95,9 +95,8 @@ class Eager:
         module: GraphModule,
         ours: Set[int] | None = None,
         device: torch.device = _CPU,
-        is_part: bool = False,
     ) -> None:
-        kernels = _OF_PARTS if is_part else _WHATEVER_STRIDES
+        kernels = _WHATEVER_STRIDES if ours is None else _IN_PLACE
         nodes = [node for node in module.graph.nodes if node.op != "output"]
         place = {node: index for index, node in enumerate(nodes)}
         results = result_nodes(module)

@@ -67,8 +67,8 @@ class _Ready:
         self.device = program.device
         self._graphs = program.graphs  # not the Program, which lives as long as somebody else holds it
         self._in_place = program.in_place
-        # by name, the arguments to write over, and whether it makes a part
-        self._eager: dict[tuple[str, Set[int] | None, bool], Eager] = {}
+        # by name and the arguments to write over
+        self._eager: dict[tuple[str, Set[int] | None], Eager] = {}
         self._steps: dict[int | None, list[_Step]] = {}  # by the identity of the piece of a loop; None for the plan
 
     def steps(self, piece: int | None, ops: Sequence[Op], kept: Set[str], given: Set[str]) -> list[_Step]:
@@ -84,18 +84,18 @@ class _Ready:
             for index, op in enumerate(ops):
                 dying = tuple(name for name in op.args if last[name] == index and name not in kept)
                 gone = tuple(name for name in {*op.args, *op.results} if last[name] == index and name not in kept)
-                graph = self._called(op, set(dying) - given, is_part=piece is not None)
+                graph = self._called(op, set(dying) - given)
                 steps.append(_Step(op, dying, gone, graph))
                 given = given - set(op.results) | self._lent(op)
         return self._steps[piece]
 
-    def _called(self, op: Op, ours: Set[str], is_part: bool) -> Eager | None:
+    def _called(self, op: Op, ours: Set[str]) -> Eager | None:
         if not isinstance(op, Call):
             return None
         places = frozenset(place for place, name in enumerate(op.args) if name in ours and op.args.count(name) == 1)
-        key = op.graph, places if self._in_place else None, is_part
+        key = op.graph, places if self._in_place else None
         if key not in self._eager:
-            self._eager[key] = Eager(self._graphs[op.graph], key[1], self.device, is_part)
+            self._eager[key] = Eager(self._graphs[op.graph], key[1], self.device)
         return self._eager[key]
 
     def _lent(self, op: Op) -> set[str]:
